@@ -1,0 +1,121 @@
+"""Settings of one installation.
+
+Read once from the environment (``QUARTIER_…``) and from an optional TOML file, so that an operator changes
+behaviour in one place and every process of the installation sees the same values. Nothing else in Quartier reads
+the environment. Every field is described in ``docs/operating.md``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+
+class ConfigError(Exception):
+    """A setting has a value that cannot be used; the message names the setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings; each may be given as ``QUARTIER_<NAME>`` or as ``<name>`` in the TOML file."""
+
+    data: Path = field(default=Path(".quartier"), metadata={"help": "folder for everything that must survive a restart"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address on which the web server listens"})
+    port: int = field(default=8700, metadata={"help": "port on which the web server listens"})
+    base_url: str = field(default="", metadata={"help": "public address of the installation, as visitors type it"})
+    allowed_hosts: str = field(default="", metadata={"help": "further host names the web server answers to, comma separated"})
+    postgres_url: str = field(default="", metadata={"help": "PostgreSQL to use instead of the embedded one"})
+    nats_url: str = field(default="", metadata={"help": "NATS server to use instead of the embedded one"})
+    mqtt_host: str = field(default="127.0.0.1", metadata={"help": "address on which the embedded MQTT broker listens"})
+    mqtt_port: int = field(default=1883, metadata={"help": "port on which the embedded MQTT broker listens"})
+    secret_key: str = field(default="", metadata={"help": "key for sessions and stored credentials; made and kept in the data folder if absent"})
+    debug: bool = field(default=False, metadata={"help": "show errors in the browser; never on a public server"})
+    simulated: bool = field(default=False, metadata={"help": "mark every page as showing simulated data"})
+    inbox_days: int = field(default=30, metadata={"help": "days for which raw messages are kept for replay"})
+    retention_months: int = field(default=0, metadata={"help": "months for which observations are kept; 0 keeps them for ever"})
+    map_style_url: str = field(default="", metadata={"help": "MapLibre style of the base map; empty uses Quartier's own plain style"})
+    email_url: str = field(default="", metadata={"help": "SMTP server as smtp://user:password@host:port; empty writes mail to the data folder"})
+    oidc_server: str = field(default="", metadata={"help": "OpenID Connect issuer for signing in"})
+    oidc_client_id: str = field(default="", metadata={"help": "client id at the OpenID Connect issuer"})
+    oidc_client_secret: str = field(default="", metadata={"help": "client secret at the OpenID Connect issuer"})
+    codec_processes: int = field(default=2, metadata={"help": "worker processes that run vendor payload codecs"})
+    log_format: str = field(default="text", metadata={"help": "text or json"})
+
+    @property
+    def public_url(self) -> str:
+        """Address of the home page without a trailing slash."""
+        return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def secret(self) -> str:
+        """The installation's secret; made on first use and kept readable by its owner only."""
+        if self.secret_key:
+            return self.secret_key
+        path = self.data / "secret-key"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            pass
+        self.data.mkdir(parents=True, exist_ok=True)
+        made = secrets.token_urlsafe(48)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            # Another process of the same start was faster; its key is the key.
+            return path.read_text().strip()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(made)
+        return made
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    try:
+        if kind is bool:
+            if isinstance(value, bool):
+                return value
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[
+                str(value).lower()
+            ]
+        return kind(value)
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"setting {name}: {value!r} is not a valid {kind.__name__}") from None
+
+
+def read(environment: dict[str, str], file: Path | None) -> Config:
+    """Build the settings from an environment and an optional TOML file; the environment wins.
+
+    Raises ConfigError for an unknown name in the file or a value of the wrong type.
+    """
+    hints = get_type_hints(Config)
+    known = {f.name for f in fields(Config)}
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            content = tomllib.loads(file.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: {error}") from None
+        for name, value in content.items():
+            if name not in known:
+                raise ConfigError(f"{file}: unknown setting {name!r}")
+            values[name] = _convert(name, value, hints[name])
+    for name in known:
+        key = f"QUARTIER_{name.upper()}"
+        if key in environment:
+            values[name] = _convert(key, environment[key], hints[name])
+    if "data" in values:
+        values["data"] = values["data"].expanduser()
+    result = Config(**values)
+    return result
+
+
+@lru_cache(maxsize=1)
+def config() -> Config:
+    """The settings of this process."""
+    path = os.environ.get("QUARTIER_CONFIG")
+    if path is None and Path("quartier.toml").is_file():
+        path = "quartier.toml"
+    return read(dict(os.environ), Path(path) if path else None)

