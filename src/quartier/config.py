@@ -1,8 +1,8 @@
 """Settings of one installation.
 
 Read once from the environment (``QUARTIER_…``) and from an optional TOML file, so that an operator changes
-behaviour in one place and every process of the installation sees the same values. Nothing else in Quartier reads
-the environment. Every field is described in ``docs/operating.md``; a test compares the two.
+behaviour in one place and every process of the installation sees the same values. Nothing else in Quartier
+reads the environment. Every field is described in ``docs/operating.md``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,31 +20,45 @@ class ConfigError(Exception):
     """A setting has a value that cannot be used; the message names the setting."""
 
 
+def _setting[T](default: T, meaning: str) -> T:
+    """A field of Config with its meaning, which documentation and ``quartier doctor`` read."""
+    made: T = field(default=default, metadata={"help": meaning})
+    return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings; each may be given as ``QUARTIER_<NAME>`` or as ``<name>`` in the TOML file."""
 
-    data: Path = field(default=Path(".quartier"), metadata={"help": "folder for everything that must survive a restart"})
-    host: str = field(default="127.0.0.1", metadata={"help": "address on which the web server listens"})
-    port: int = field(default=8700, metadata={"help": "port on which the web server listens"})
-    base_url: str = field(default="", metadata={"help": "public address of the installation, as visitors type it"})
-    allowed_hosts: str = field(default="", metadata={"help": "further host names the web server answers to, comma separated"})
-    postgres_url: str = field(default="", metadata={"help": "PostgreSQL to use instead of the embedded one"})
-    nats_url: str = field(default="", metadata={"help": "NATS server to use instead of the embedded one"})
-    mqtt_host: str = field(default="127.0.0.1", metadata={"help": "address on which the embedded MQTT broker listens"})
-    mqtt_port: int = field(default=1883, metadata={"help": "port on which the embedded MQTT broker listens"})
-    secret_key: str = field(default="", metadata={"help": "key for sessions and stored credentials; made and kept in the data folder if absent"})
-    debug: bool = field(default=False, metadata={"help": "show errors in the browser; never on a public server"})
-    simulated: bool = field(default=False, metadata={"help": "mark every page as showing simulated data"})
-    inbox_days: int = field(default=30, metadata={"help": "days for which raw messages are kept for replay"})
-    retention_months: int = field(default=0, metadata={"help": "months for which observations are kept; 0 keeps them for ever"})
-    map_style_url: str = field(default="", metadata={"help": "MapLibre style of the base map; empty uses Quartier's own plain style"})
-    email_url: str = field(default="", metadata={"help": "SMTP server as smtp://user:password@host:port; empty writes mail to the data folder"})
-    oidc_server: str = field(default="", metadata={"help": "OpenID Connect issuer for signing in"})
-    oidc_client_id: str = field(default="", metadata={"help": "client id at the OpenID Connect issuer"})
-    oidc_client_secret: str = field(default="", metadata={"help": "client secret at the OpenID Connect issuer"})
-    codec_processes: int = field(default=2, metadata={"help": "worker processes that run vendor payload codecs"})
-    log_format: str = field(default="text", metadata={"help": "text or json"})
+    data: Path = _setting(Path(".quartier"), "folder for everything that must survive a restart")
+    host: str = _setting("127.0.0.1", "address on which the web server listens")
+    port: int = _setting(8700, "port on which the web server listens")
+    base_url: str = _setting("", "public address of the installation, as visitors type it")
+    allowed_hosts: str = _setting("", "further host names the web server answers to, comma separated")
+    postgres_url: str = _setting("", "PostgreSQL to use instead of the embedded one")
+    postgres: str = _setting("newest", "embedded PostgreSQL: newest of PATH and wheel, path, or wheel")
+    nats_url: str = _setting("", "NATS server to use instead of the embedded one")
+    mqtt_host: str = _setting("127.0.0.1", "address on which the embedded MQTT broker listens")
+    mqtt_port: int = _setting(1883, "port on which the embedded MQTT broker listens")
+    secret_key: str = _setting(
+        "", "key for sessions and stored credentials; made and kept in the data folder if absent"
+    )
+    debug: bool = _setting(False, "show errors in the browser; never on a public server")
+    simulated: bool = _setting(False, "mark every page as showing simulated data")
+    inbox_days: int = _setting(30, "days for which raw messages are kept for replay")
+    retention_months: int = _setting(0, "months for which observations are kept; 0 keeps them for ever")
+    map_style_url: str = _setting("", "MapLibre style of the base map; empty uses Quartier's own plain style")
+    email_url: str = _setting(
+        "", "SMTP server as smtp://user:password@host:port; empty writes mail to the data folder"
+    )
+    oidc_server: str = _setting("", "OpenID Connect issuer for signing in")
+    oidc_client_id: str = _setting("", "client id at the OpenID Connect issuer")
+    oidc_client_secret: str = _setting("", "client secret at the OpenID Connect issuer")
+    codec_processes: int = _setting(2, "worker processes that run vendor payload codecs")
+    metrics_networks: str = _setting(
+        "127.0.0.0/8,::1/128", "networks that may read /metrics and the details of /health, comma separated"
+    )
+    log_format: str = _setting("text", "text or json")
 
     @property
     def public_url(self) -> str:

