@@ -1,0 +1,99 @@
+"""Tags of the pages: parts (one template per component), icons, ages, addresses of static files."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.template.loader import render_to_string, select_template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from quartier.portal import assets
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def page_assets(context: dict[str, Any]) -> SafeString:
+    """Styles and the script that every page loads, and the themes of the cities."""
+    main = assets.entry("main")
+    themes = assets.theme_files([city.theme for city in context.get("cities") or ()])
+    styles = [*main.styles, *themes]
+    return (
+        format_html_join(
+            "\n",
+            '<link rel="preload" href="{}" as="font" type="font/woff2" crossorigin>',
+            ((f,) for f in main.preloads),
+        )
+        + format_html_join("\n", '<link rel="stylesheet" href="{}">', ((style,) for style in styles))
+        + format_html_join("\n", '<script type="module" src="{}"></script>', ((s,) for s in main.scripts))
+    )
+
+
+@register.simple_tag
+def static_file(path: str) -> str:
+    """Address of a plain static file."""
+    return assets.static_url(path)
+
+
+@register.simple_block_tag(takes_context=True)
+def part(context: template.Context, content: str, name: str, **values: Any) -> SafeString:
+    """``{% part "card" title=… %}…{% endpart %}``: the component ``portal/parts/<name>.html`` around its content."""
+    flat = {**context.flatten(), **values, "content": mark_safe(content)}  # noqa: S308 (rendered by Django already)
+    return mark_safe(render_to_string(f"portal/parts/{name}.html", flat))  # noqa: S308
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """A KERN icon. Decoration unless it has a label."""
+    if label:
+        return format_html(
+            '<span class="kern-icon kern-icon--{}" role="img" aria-label="{}"></span>', name, label
+        )
+    return format_html('<span class="kern-icon kern-icon--{}" aria-hidden="true"></span>', name)
+
+
+def age_in_words(seconds: float) -> str:
+    """How long ago, in the words of the page's language: one number and one unit, rounded down."""
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return _("gerade eben")
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return ngettext("vor %(n)d Minute", "vor %(n)d Minuten", minutes) % {"n": minutes}
+    hours = minutes // 60
+    if hours < 48:
+        return ngettext("vor %(n)d Stunde", "vor %(n)d Stunden", hours) % {"n": hours}
+    days = hours // 24
+    return ngettext("vor %(n)d Tag", "vor %(n)d Tagen", days) % {"n": days}
+
+
+@register.simple_tag
+def age(moment: datetime | None, now: datetime | None = None) -> SafeString:
+    """``vor 3 Minuten`` as a time element that the page's script keeps right; the exact local time is its title."""
+    if moment is None:
+        return format_html('<span class="q-age">{}</span>', _("noch nie"))
+    local = timezone.localtime(moment)
+    seconds = ((now or timezone.now()) - moment).total_seconds()
+    return format_html(
+        '<time class="q-age" data-age datetime="{}" title="{}">{}</time>',
+        moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        date_format(local, "DATETIME_FORMAT"),
+        age_in_words(seconds),
+    )
+
+
+@register.simple_tag(takes_context=True)
+def theme_part(context: template.Context, name: str) -> SafeString:
+    """A part that a city's theme may replace: ``portal/themes/<theme>/<name>.html``, else ``portal/parts/<name>.html``."""
+    theme = context.get("theme")
+    candidates = [f"portal/parts/{name}.html"]
+    if theme:
+        candidates.insert(0, f"portal/themes/{theme}/{name}.html")
+    return mark_safe(select_template(candidates).render(context.flatten()))  # noqa: S308
