@@ -8,3 +8,9 @@ class IntakeConfig(AppConfig):
 
     name = "quartier.intake"
     label = "intake"
+
+    def ready(self) -> None:
+        """Watch what the pipeline keeps in memory."""
+        from quartier.intake import signals  # noqa: PLC0415 (models are not loaded before)
+
+        signals.connect()

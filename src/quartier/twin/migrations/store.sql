@@ -59,13 +59,13 @@ CREATE TABLE twin_rollup_1h (LIKE twin_rollup_15min INCLUDING ALL);
 -- Days are civil days of the municipality, because a day's maximum is what people say.
 CREATE TABLE twin_rollup_1d (LIKE twin_rollup_15min INCLUDING ALL);
 
--- Hours whose roll-ups are out of date.
+-- Hours whose roll-ups are out of date. Rows are only added and taken away, never changed, and have no key: a batch
+-- that commits while the hour is being rolled up leaves its own row behind and cannot be forgotten.
 CREATE TABLE twin_rollup_mark (
     municipality_id smallint NOT NULL,
     series_id       integer NOT NULL,
-    hour            timestamptz NOT NULL,
-    PRIMARY KEY (municipality_id, series_id, hour)
-) WITH (fillfactor = 70);
+    hour            timestamptz NOT NULL
+);
 
 -- Committed batches that still have to be published. Published in order of (xid, position), and only up to the oldest
 -- running transaction, so that no batch that commits late is passed over.

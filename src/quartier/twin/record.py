@@ -1,0 +1,305 @@
+"""The only way an observation reaches the store.
+
+Group commit: whoever records hands over rows and waits; one writer takes everything that waits and commits it with one
+statement, which also keeps the state per series, the counters, the roll-up marks and the change that will be published.
+There are no triggers, and nothing is acknowledged before it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from quartier.twin import arrays, partitions
+from quartier.twin.metrics import RECORD_SECONDS, RECORDED
+
+log = structlog.get_logger(__name__)
+arrays.register(psycopg.adapters)
+
+Mode = Literal["keep", "correct"]
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class Observation(NamedTuple):
+    """One result of one series. ``result`` for numbers and booleans (0, 1), ``value`` for anything else JSON can hold."""
+
+    municipality_id: int
+    series_id: int
+    time: datetime
+    result: float | None
+    flags: int = 0
+    origin: int | None = None
+    value: Any = None
+
+
+class Corrected(NamedTuple):
+    """What a correction did: rows that were new, and rows whose older value went to the revisions."""
+
+    added: int
+    corrected: int
+
+
+class RecordError(ValueError):
+    """A row that cannot be stored; the message says which and why. Nothing of the call was stored."""
+
+
+_INCOMING = """
+WITH incoming AS MATERIALIZED (
+    SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[])
+        AS i(municipality_id, series_id, time, result, flags, origin, value)
+)"""
+
+_INSERTED = """
+, inserted AS (
+    INSERT INTO twin_observation (municipality_id, series_id, time, flags, result, origin, value)
+    SELECT municipality_id, series_id, time, flags, result, origin, value::jsonb FROM incoming
+    ORDER BY municipality_id, series_id, time
+    ON CONFLICT DO NOTHING
+    RETURNING municipality_id, series_id, time, flags, result, value
+)"""
+
+_CORRECTED = """
+, corrected AS (
+    UPDATE twin_observation o
+    SET result = i.result, flags = i.flags, origin = coalesce(i.origin, o.origin), value = i.value::jsonb
+    FROM incoming i
+    JOIN twin_observation old USING (municipality_id, series_id, time)
+    WHERE o.municipality_id = i.municipality_id AND o.series_id = i.series_id AND o.time = i.time
+      AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb OR old.flags <> i.flags)
+    RETURNING o.municipality_id, o.series_id, o.time, o.flags, o.result, o.value,
+              old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value
+), revised AS (
+    INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, reason)
+    SELECT municipality_id, series_id, time, old_flags, old_result, old_origin, old_value, %(reason)s FROM corrected
+)"""
+
+_EFFECTS = """
+, written AS ({written})
+, state AS (
+    INSERT INTO twin_state AS s
+        (municipality_id, series_id, n, first_time, time, flags, result, value, recorded_at)
+    SELECT DISTINCT ON (municipality_id, series_id)
+           municipality_id, series_id, sum(added) OVER w, min(time) OVER w, time, flags, result, value, now()
+    FROM written WINDOW w AS (PARTITION BY municipality_id, series_id)
+    ORDER BY municipality_id, series_id, time DESC
+    ON CONFLICT (municipality_id, series_id) DO UPDATE SET
+        n = s.n + excluded.n,
+        first_time = least(s.first_time, excluded.first_time),
+        time = greatest(s.time, excluded.time),
+        flags = CASE WHEN excluded.time >= s.time THEN excluded.flags ELSE s.flags END,
+        result = CASE WHEN excluded.time >= s.time THEN excluded.result ELSE s.result END,
+        value = CASE WHEN excluded.time >= s.time THEN excluded.value ELSE s.value END,
+        recorded_at = CASE WHEN excluded.time >= s.time THEN excluded.recorded_at ELSE s.recorded_at END
+), marked AS (
+    INSERT INTO twin_rollup_mark (municipality_id, series_id, hour)
+    SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') FROM written
+), changed AS (
+    INSERT INTO twin_change (series_ids, times, results, flags, vals)
+    SELECT array_agg(series_id), array_agg(time), array_agg(result), array_agg(flags),
+           CASE WHEN bool_or(value IS NOT NULL) THEN jsonb_agg(value) END
+    FROM (SELECT * FROM written ORDER BY series_id, time) AS ordered
+    WHERE %(publish)s HAVING count(*) > 0
+)
+SELECT count(*) FILTER (WHERE added = 1), count(*) FILTER (WHERE added = 0) FROM written
+"""
+
+_WRITTEN_KEEP = "SELECT municipality_id, series_id, time, flags, result, value, 1 AS added FROM inserted"
+_WRITTEN_CORRECT = (
+    _WRITTEN_KEEP + " UNION ALL SELECT municipality_id, series_id, time, flags, result, value, 0 FROM corrected"
+)
+_KEEP = _INCOMING + _INSERTED + _EFFECTS.format(written=_WRITTEN_KEEP)
+_CORRECT = _INCOMING + _CORRECTED + _INSERTED + _EFFECTS.format(written=_WRITTEN_CORRECT)
+
+
+@dataclass(slots=True)
+class _Call:
+    rows: Sequence[Observation]
+    done: asyncio.Future[None]
+    publish: bool
+
+
+@dataclass(slots=True)
+class _Months:
+    """Months that have a partition, with their bounds, so that a batch is checked by two comparisons."""
+
+    known: set[partitions.Month] = field(default_factory=set)
+
+    def missing(self, times: np.ndarray[Any, np.dtype[np.int64]]) -> set[partitions.Month]:
+        """The months of ``times`` (microseconds since 2000) without a known partition."""
+        months = np.unique((times + _EPOCH_OFFSET_US).astype("datetime64[us]").astype("datetime64[M]").astype(int))
+        found = {(1970 + int(m) // 12, int(m) % 12 + 1) for m in months}
+        return found - self.known
+
+
+_EPOCH_OFFSET_US = 946_684_800_000_000
+
+
+class Recorder:
+    """Writes observations of one process. Use one instance per process, and share it."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], *, batch_rows: int = 8000, retry_s: float = 0.5
+    ) -> None:
+        self._pool = pool
+        self._batch_rows = batch_rows
+        self._retry_s = retry_s
+        self._waiting: list[_Call] = []
+        self._wake = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._months = _Months()
+        self._closing = False
+
+    async def start(self) -> None:
+        """Begin to write what is handed over."""
+        self._writer = asyncio.create_task(self._write(), name="recorder")
+
+    async def close(self) -> None:
+        """Write what waits, then stop. Rows handed over later are refused."""
+        self._closing = True
+        self._wake.set()
+        if self._writer is not None:
+            await self._writer
+            self._writer = None
+
+    async def record(self, rows: Sequence[Observation], *, publish: bool = True) -> None:
+        """Store ``rows``; returns when they are durable. A row whose series and time are taken changes nothing.
+
+        While PostgreSQL cannot be reached this waits. ``publish=False`` is for history that nobody follows live.
+        Raises RecordError if a row cannot be stored; then none of ``rows`` was.
+        """
+        if not rows:
+            return
+        if self._closing or self._writer is None:
+            raise RecordError("the recorder is closed")
+        _check(rows)
+        call = _Call(rows, asyncio.get_running_loop().create_future(), publish)
+        self._waiting.append(call)
+        self._wake.set()
+        await call.done
+
+    async def correct(self, rows: Sequence[Observation], *, reason: str) -> Corrected:
+        """Store ``rows``; where a series has another value at that time, the old one goes to the revisions.
+
+        One transaction of its own. Raises RecordError, or psycopg.OperationalError if PostgreSQL cannot be reached.
+        """
+        unique = {(row.municipality_id, row.series_id, row.time): row for row in rows}
+        if not unique:
+            return Corrected(0, 0)
+        _check(list(unique.values()))
+        return await self._execute(_CORRECT, list(unique.values()), publish=True, reason=reason)
+
+    async def _write(self) -> None:
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            calls = self._take()
+            await self._commit(calls)
+
+    def _take(self) -> list[_Call]:
+        size = 0
+        publish = self._waiting[0].publish
+        for n, call in enumerate(self._waiting):
+            if n and (size + len(call.rows) > self._batch_rows or call.publish is not publish):
+                taken, self._waiting = self._waiting[:n], self._waiting[n:]
+                return taken
+            size += len(call.rows)
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    async def _commit(self, calls: list[_Call]) -> None:
+        rows = [row for call in calls for row in call.rows] if len(calls) > 1 else calls[0].rows
+        while True:
+            try:
+                await self._execute(_KEEP, rows, publish=calls[0].publish)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                # Deadlock, lost connection, server restarting: the statement did nothing, or did all of it, and then
+                # finds its rows there. Waiting callers keep waiting: nothing was acknowledged yet.
+                log.warning("record.retry", error=str(error).strip(), rows=len(rows))
+                await asyncio.sleep(self._retry_s)
+                continue
+            except Exception as error:
+                if len(calls) > 1:
+                    # One caller's rows are bad; the others' must not suffer.
+                    for call in calls:
+                        await self._commit([call])
+                elif not calls[0].done.done():
+                    calls[0].done.set_exception(RecordError(str(error).strip()))
+                return
+            for call in calls:
+                if not call.done.done():
+                    call.done.set_result(None)
+            return
+
+    async def _execute(
+        self, statement: str, rows: Sequence[Observation], *, publish: bool, reason: str = ""
+    ) -> Corrected:
+        municipality, series, times, results, flags, origins, values = zip(*rows, strict=True)
+        time_us = arrays.microseconds(times)
+        missing = self._months.missing(time_us)
+        has_results = np.array([x is not None for x in results])
+        has_origins = np.array([x is not None for x in origins])
+        parameters = {
+            "municipality": arrays.pack(arrays.SmallintArray, np.array(municipality)),
+            "series": arrays.pack(arrays.IntegerArray, np.array(series)),
+            "time": arrays.pack(arrays.TimestampArray, time_us),
+            "result": arrays.pack(
+                arrays.DoubleArray, np.array([0.0 if x is None else x for x in results]), ~has_results
+            ),
+            "flags": arrays.pack(arrays.IntegerArray, np.array(flags)),
+            "origin": arrays.pack(
+                arrays.BigintArray, np.array([x or 0 for x in origins], dtype=np.int64), ~has_origins
+            ),
+            "value": [None if v is None else json.dumps(v) for v in values]
+            if any(v is not None for v in values)
+            else None,
+            "publish": publish,
+        }
+        if reason:
+            parameters["reason"] = reason
+        with RECORD_SECONDS.time():
+            async with self._pool.connection() as connection:
+                if missing:
+                    await self._make_partitions(connection, missing)
+                cursor = await connection.execute(statement, parameters, prepare=True)
+                row = await cursor.fetchone()
+        assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
+        RECORDED.labels("added").inc(row[0])
+        RECORDED.labels("corrected").inc(row[1])
+        RECORDED.labels("known").inc(len(rows) - row[0] - row[1])
+        return Corrected(row[0], row[1])
+
+    async def _make_partitions(
+        self, connection: AsyncConnection[TupleRow], months: set[partitions.Month]
+    ) -> None:
+        await partitions.create(connection, months)
+        await connection.commit()
+        self._months.known |= months
+
+
+def _check(rows: Sequence[Observation]) -> None:
+    for row in rows:
+        if row.time.tzinfo is None:
+            raise RecordError(f"series {row.series_id}: time {row.time} has no time zone")
+        if not _EARLIEST <= row.time < _LATEST:
+            raise RecordError(f"series {row.series_id}: time {row.time.isoformat()} is out of range")
+        if row.result is not None and not math.isfinite(row.result):
+            raise RecordError(f"series {row.series_id}: result {row.result} is not a finite number")
+        if row.result is None and row.value is None:
+            raise RecordError(f"series {row.series_id}: no result")

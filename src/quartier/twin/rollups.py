@@ -1,0 +1,143 @@
+"""Roll-ups: quarter hours, hours and civil days of every series, kept right when data arrive late.
+
+``record`` leaves a mark for every hour that it wrote into. Here marks are taken away and their hours computed anew from
+the observations, in one statement and so from one snapshot: whatever put a mark there is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from quartier.twin.flags import BAD, Flag
+from quartier.twin.metrics import ROLLUP_DAYS
+
+log = structlog.get_logger(__name__)
+
+# Flagged values stay out of the statistics unless a steward dismissed the flag.
+_OK = f"((o.flags & {int(BAD)}) = 0 OR (o.flags & {int(Flag.DISMISSED)}) <> 0) AND o.result IS NOT NULL"
+_COLUMNS = "municipality_id, series_id, bucket, n, n_flagged, sum, sum_of_squares, min, max, first, last"
+_UPSERT = """
+    INSERT INTO {table} ({columns}) SELECT {columns} FROM {rows} ORDER BY municipality_id, series_id, bucket
+    ON CONFLICT (municipality_id, series_id, bucket) DO UPDATE SET
+        n = excluded.n, n_flagged = excluded.n_flagged, sum = excluded.sum, sum_of_squares = excluded.sum_of_squares,
+        min = excluded.min, max = excluded.max, first = excluded.first, last = excluded.last
+"""
+_MERGED = """
+    SELECT r.municipality_id, r.series_id, {bucket} AS bucket, sum(r.n)::integer AS n,
+           sum(r.n_flagged)::integer AS n_flagged, sum(r.sum) AS sum, sum(r.sum_of_squares) AS sum_of_squares,
+           min(r.min) AS min, max(r.max) AS max,
+           (array_agg(r.first ORDER BY r.bucket) FILTER (WHERE r.n > 0))[1] AS first,
+           (array_agg(r.last ORDER BY r.bucket DESC) FILTER (WHERE r.n > 0))[1] AS last
+"""
+
+_HOURS = f"""
+WITH taken AS (
+    DELETE FROM twin_rollup_mark
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM twin_rollup_mark LIMIT %(marks)s FOR UPDATE SKIP LOCKED))
+    RETURNING municipality_id, series_id, hour
+), hours AS MATERIALIZED (
+    SELECT DISTINCT municipality_id, series_id, hour FROM taken
+), quarters AS MATERIALIZED (
+    SELECT h.municipality_id, h.series_id, date_bin('15 minutes', o.time, 'epoch') AS bucket,
+           (count(*) FILTER (WHERE {_OK}))::integer AS n,
+           (count(*) FILTER (WHERE NOT ({_OK})))::integer AS n_flagged,
+           sum(o.result) FILTER (WHERE {_OK}) AS sum,
+           sum(o.result * o.result) FILTER (WHERE {_OK}) AS sum_of_squares,
+           min(o.result) FILTER (WHERE {_OK}) AS min,
+           max(o.result) FILTER (WHERE {_OK}) AS max,
+           (array_agg(o.result ORDER BY o.time) FILTER (WHERE {_OK}))[1] AS first,
+           (array_agg(o.result ORDER BY o.time DESC) FILTER (WHERE {_OK}))[1] AS last
+    FROM hours h CROSS JOIN LATERAL (
+        SELECT * FROM twin_observation x WHERE x.municipality_id = h.municipality_id AND x.series_id = h.series_id
+        AND x.time >= h.hour AND x.time < h.hour + interval '1 hour'
+    ) o
+    GROUP BY 1, 2, 3
+), merged AS MATERIALIZED (
+    {_MERGED.format(bucket="date_trunc('hour', r.bucket, 'UTC')")} FROM quarters r GROUP BY 1, 2, 3
+), emptied_quarters AS (
+    DELETE FROM twin_rollup_15min r USING hours h
+    WHERE r.municipality_id = h.municipality_id AND r.series_id = h.series_id
+      AND r.bucket >= h.hour AND r.bucket < h.hour + interval '1 hour'
+      AND NOT EXISTS (SELECT 1 FROM quarters q WHERE (q.municipality_id, q.series_id, q.bucket)
+                                                   = (r.municipality_id, r.series_id, r.bucket))
+), emptied_hours AS (
+    DELETE FROM twin_rollup_1h r USING hours h
+    WHERE (r.municipality_id, r.series_id, r.bucket) = (h.municipality_id, h.series_id, h.hour)
+      AND NOT EXISTS (SELECT 1 FROM merged q WHERE (q.municipality_id, q.series_id, q.bucket)
+                                                 = (r.municipality_id, r.series_id, r.bucket))
+), upserted_quarters AS ({_UPSERT.format(table="twin_rollup_15min", columns=_COLUMNS, rows="quarters")}
+), upserted_hours AS ({_UPSERT.format(table="twin_rollup_1h", columns=_COLUMNS, rows="merged")}
+)
+SELECT DISTINCT h.municipality_id, h.series_id, date_trunc('day', h.hour, m.time_zone) AS day
+FROM hours h JOIN cities_municipality m ON m.id = h.municipality_id
+"""
+
+# The end of a civil day is the next local midnight: 23, 24 or 25 hours later.
+_DAYS = f"""
+WITH days AS MATERIALIZED (
+    SELECT d.municipality_id, d.series_id, d.day,
+           ((d.day AT TIME ZONE m.time_zone) + interval '1 day') AT TIME ZONE m.time_zone AS next_day
+    FROM unnest(%(municipality)s::smallint[], %(series)s::integer[], %(day)s::timestamptz[])
+        AS d(municipality_id, series_id, day)
+    JOIN cities_municipality m ON m.id = d.municipality_id
+), merged AS MATERIALIZED (
+    {_MERGED.format(bucket="d.day")}
+    FROM days d JOIN twin_rollup_1h r ON r.municipality_id = d.municipality_id AND r.series_id = d.series_id
+         AND r.bucket >= d.day AND r.bucket < d.next_day
+    GROUP BY 1, 2, 3
+), emptied AS (
+    DELETE FROM twin_rollup_1d r USING days d
+    WHERE (r.municipality_id, r.series_id, r.bucket) = (d.municipality_id, d.series_id, d.day)
+      AND NOT EXISTS (SELECT 1 FROM merged q WHERE (q.municipality_id, q.series_id, q.bucket)
+                                                 = (r.municipality_id, r.series_id, r.bucket))
+)
+{_UPSERT.format(table="twin_rollup_1d", columns=_COLUMNS, rows="merged")}
+"""
+
+
+async def refresh(connection: AsyncConnection[TupleRow], *, marks: int = 20_000) -> int:
+    """Bring the roll-ups of up to ``marks`` marks up to date, in one transaction; returns how many days it touched."""
+    async with connection.transaction():
+        cursor = await connection.execute(_HOURS, {"marks": marks})
+        days = await cursor.fetchall()
+        if days:
+            await connection.execute(
+                _DAYS,
+                {
+                    "municipality": [row[0] for row in days],
+                    "series": [row[1] for row in days],
+                    "day": [row[2] for row in days],
+                },
+            )
+    ROLLUP_DAYS.inc(len(days))
+    return len(days)
+
+
+async def run(pool: AsyncConnectionPool[AsyncConnection[TupleRow]], stop: asyncio.Event) -> None:
+    """Keep roll-ups up to date until ``stop``.
+
+    At most a quarter of the time is spent on it: under a flood of readings roll-ups lag by some seconds, and recording
+    does not.
+    """
+    while not stop.is_set():
+        pause_s = 1.0
+        try:
+            began = time.monotonic()
+            async with pool.connection() as connection:
+                touched = await refresh(connection)
+            if touched:
+                pause_s = max(0.5, 3 * (time.monotonic() - began))
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            log.warning("rollups.retry", error=str(error).strip())
+            pause_s = 2.0
+        try:
+            await asyncio.wait_for(stop.wait(), pause_s)
+        except TimeoutError:
+            continue
