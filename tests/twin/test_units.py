@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quartier.twin import units
-from quartier.twin.units import Conversion, UnitError, convert, converter, display, is_valid, un_cefact
+from quartier.twin.units import (
+    Conversion,
+    UnitError,
+    convert,
+    converter,
+    display,
+    display_value,
+    is_valid,
+    un_cefact,
+)
 
 # ucumvert knows these only as logarithms or not at all (0.3.2); the table keeps the number as it is.
 NOT_IN_UCUMVERT = {"dB", "dB[SPL]", "[pH]"}
@@ -151,3 +160,23 @@ def test_pint_is_not_imported_for_units_of_the_table() -> None:
         "assert is_valid('mmol/L') and 'pint' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": source})
+
+
+@pytest.mark.parametrize(
+    ("value", "ucum", "decimals", "german", "english"),
+    [
+        (27.04, "Cel", 1, "27,0\u00a0°C", "27.0\u00a0°C"),
+        (-3.5, "Cel", 1, "−3,5\u00a0°C", "−3.5\u00a0°C"),
+        (-0.04, "Cel", 1, "0,0\u00a0°C", "0.0\u00a0°C"),
+        (-0.0, "Cel", None, "0\u00a0°C", "0\u00a0°C"),
+        (1013.25, "hPa", 1, "1013,2\u00a0hPa", "1013.2\u00a0hPa"),
+        (100_000, "lx", 0, "100\u202f000\u00a0lx", "100\u202f000\u00a0lx"),
+        (-12345.5, "1", 1, "−12\u202f345,5", "−12\u202f345.5"),
+        (270, "deg", 0, "270°", "270°"),
+        (76, "1", 0, "76", "76"),
+        (0.25, "V", None, "0,25\u00a0V", "0.25\u00a0V"),
+    ],
+)
+def test_display_value(value: float, ucum: str, decimals: int | None, german: str, english: str) -> None:
+    assert display_value(value, ucum, decimals, "de") == german
+    assert display_value(value, ucum, decimals, "en") == english

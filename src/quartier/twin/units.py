@@ -264,3 +264,25 @@ def un_cefact(ucum: str) -> str | None:
     if unit is not None:
         return unit.un_cefact
     return "C62" if _ANNOTATION.fullmatch(ucum) else None
+
+
+def display_number(value: float, decimals: int | None, language: str = "de") -> str:
+    """A number as people write it: comma or point, a real minus sign, groups from five digits on.
+
+    ``decimals`` None writes as many digits as the number has, at most six.
+    """
+    text = f"{value:.6f}".rstrip("0").rstrip(".") if decimals is None else f"{value:.{decimals}f}"
+    whole, point, fraction = text.partition(".")
+    sign, digits = ("−", whole[1:]) if whole.startswith("-") else ("", whole)
+    if not (digits + fraction).strip("0"):
+        sign = ""  # no "−0"
+    if len(digits) > 4:
+        # DIN 1333 and ISO 80000-1 §7.3.1 group by a small space, which reads the same in both languages.
+        digits = f"{int(digits):,}".replace(",", "\u202f")
+    return sign + digits + ("," if point and language.startswith("de") else point) + fraction
+
+
+def display_value(value: float, ucum: str, decimals: int | None, language: str = "de") -> str:
+    """Number and unit with a no-break space between them: "−3,5 °C"; plain numbers without a unit."""
+    number, unit = display_number(value, decimals, language), display(ucum, language)
+    return number + unit if unit in ("", "°") else f"{number}\u00a0{unit}"
