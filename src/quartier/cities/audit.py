@@ -8,7 +8,9 @@ from quartier.cities.models import AuditEntry
 from quartier.cities.rules import Actor
 
 
-def log(actor: Actor, action: str, target: object, *, municipality_id: int | None = None, **detail: Any) -> None:
+def log(
+    actor: Actor, action: str, target: object, *, municipality_id: int | None = None, **detail: Any
+) -> None:
     """Write one entry, in the caller's transaction, so that what was undone is not in the log."""
     AuditEntry.objects.create(
         actor=actor.name[:200],

@@ -31,7 +31,9 @@ class Municipality(models.Model):
     east = models.FloatField()
     north = models.FloatField()
     theme = models.CharField(max_length=40, blank=True, help_text="name of the theme of this city's pages")
-    contact = models.JSONField(default=dict, blank=True, help_text="imprint: office, street, place, e-mail, telephone")
+    contact = models.JSONField(
+        default=dict, blank=True, help_text="imprint: office, street, place, e-mail, telephone"
+    )
 
     class Meta:
         ordering = ["id"]
@@ -60,7 +62,9 @@ class District(models.Model):
 class Organisation(models.Model):
     """A department, utility, association or company that owns things or answers to citizens."""
 
-    municipality = models.ForeignKey(Municipality, models.CASCADE, null=True, blank=True, related_name="organisations")
+    municipality = models.ForeignKey(
+        Municipality, models.CASCADE, null=True, blank=True, related_name="organisations"
+    )
     slug = models.SlugField(max_length=60, unique=True)
     name = models.CharField(max_length=200)
     homepage = models.URLField(blank=True)
@@ -163,7 +167,9 @@ class AuditEntry(models.Model):
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     person = models.ForeignKey(Person, models.SET_NULL, null=True, blank=True)
-    actor = models.CharField(max_length=200, help_text="name at that time, also for the command line and tokens")
+    actor = models.CharField(
+        max_length=200, help_text="name at that time, also for the command line and tokens"
+    )
     municipality = models.ForeignKey(Municipality, models.SET_NULL, null=True, blank=True)
     action = models.CharField(max_length=60)
     target = models.CharField(max_length=200)

@@ -58,7 +58,9 @@ class Actor:
             return True
         if municipality_id is None:
             return any(action in actions for actions in self.rights.values())
-        return action in self.rights.get(municipality_id, frozenset()) or action in self.rights.get(None, frozenset())
+        return action in self.rights.get(municipality_id, frozenset()) or action in self.rights.get(
+            None, frozenset()
+        )
 
     def require(self, action: str, municipality_id: int | None = None) -> None:
         """Raise NotAllowed unless :meth:`may`."""
@@ -92,7 +94,11 @@ def actor_of_token(token: Token) -> Actor:
     whole = actor_of(token.person)
     scopes = frozenset(token.scopes)
     if whole.superuser:
-        return Actor(f"{whole.name} ({token.name})", whole.person_id, {token.municipality_id: scopes & frozenset(SCOPES)})
+        return Actor(
+            f"{whole.name} ({token.name})",
+            whole.person_id,
+            {token.municipality_id: scopes & frozenset(SCOPES)},
+        )
     rights: dict[int | None, frozenset[str]] = {}
     for municipality_id, actions in whole.rights.items():
         if token.municipality_id is None or municipality_id == token.municipality_id:

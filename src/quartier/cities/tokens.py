@@ -56,7 +56,9 @@ def find(text: str, *, now: datetime | None = None) -> Token:
     if len(parts) != 3 or parts[0] != "qt":
         raise TokenError("malformed token")
     token = Token.objects.select_related("person", "municipality").filter(prefix=parts[1]).first()
-    if token is None or not hmac.compare_digest(bytes(token.digest), hashlib.sha256(parts[2].encode()).digest()):
+    if token is None or not hmac.compare_digest(
+        bytes(token.digest), hashlib.sha256(parts[2].encode()).digest()
+    ):
         raise TokenError("unknown token")
     now = now or timezone.now()
     if token.revoked_at is not None:

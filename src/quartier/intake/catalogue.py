@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from quartier.intake.mapping import PropertyFacts, Rule, compile_rule
-from quartier.intake.quality import Limits
+from quartier.twin.properties import Limits
 from quartier.twin.units import UnitError
 
 log = structlog.get_logger(__name__)
@@ -119,13 +119,16 @@ class Catalogue:
         )
         for id_, slug, unit, result_type, limits, circular in await cursor.fetchall():
             self.properties[id_] = PropertyFacts(id_, slug, unit, result_type)
-            self.limits[id_] = Limits.from_json(limits, circular=circular)
+            self.limits[id_] = Limits.from_json(limits, unit=unit, circular=circular)
         self.plain_rules = tuple(
-            compile_rule(facts.slug, "observation", facts, facts.unit, "") for facts in self.properties.values()
+            compile_rule(facts.slug, "observation", facts, facts.unit, "")
+            for facts in self.properties.values()
         )
         cursor = await connection.execute("SELECT id, slug FROM cities_municipality")
         self.municipalities = {slug: id_ for id_, slug in await cursor.fetchall()}
-        cursor = await connection.execute("SELECT id, municipality_id, key, kind, settings FROM sources_source")
+        cursor = await connection.execute(
+            "SELECT id, municipality_id, key, kind, settings FROM sources_source"
+        )
         self.sources = {
             key: SourceFacts(id_, municipality_id, kind, settings)
             for id_, municipality_id, key, kind, settings in await cursor.fetchall()
@@ -135,20 +138,25 @@ class Catalogue:
     async def learn_devices(self, connection: AsyncConnection[TupleRow], keys: Iterable[DeviceKey]) -> None:
         """Load the devices of ``keys`` that are not known yet."""
         now = time.monotonic()
-        wanted = [k for k in set(keys) if k not in self.devices and now - self.unknown.get(k, -9e9) > _UNKNOWN_AGE_S]
+        wanted = [
+            k for k in set(keys) if k not in self.devices and now - self.unknown.get(k, -9e9) > _UNKNOWN_AGE_S
+        ]
         if not wanted:
             return
         cursor = await connection.execute(
             "SELECT m.slug, d.source_key, d.external_id, d.id, d.municipality_id, d.active, d.device_type_id,"
-            " (SELECT coalesce(array_agg(ARRAY[p.thing_id::text, p.since::text, p.until::text] ORDER BY p.since DESC), '{}')"
+            " (SELECT coalesce(array_agg(ARRAY[p.thing_id::text, p.since::text, p.until::text]"
+            "  ORDER BY p.since DESC), '{}')"
             "  FROM twin_deployment p WHERE p.device_id = d.id)"
             " FROM unnest(%s::text[], %s::text[], %s::text[]) AS k(municipality, source, external)"
             " JOIN cities_municipality m ON m.slug = k.municipality"
-            " JOIN twin_device d ON d.municipality_id = m.id AND d.source_key = k.source AND d.external_id = k.external",
+            " JOIN twin_device d ON (d.municipality_id, d.source_key, d.external_id) = (m.id, k.source, k.external)",
             [[k[0] for k in wanted], [k[1] for k in wanted], [k[2] for k in wanted]],
         )
         rows = await cursor.fetchall()
-        await self._learn_types(connection, {row[6] for row in rows if row[6] is not None} - self.types.keys())
+        await self._learn_types(
+            connection, {row[6] for row in rows if row[6] is not None} - self.types.keys()
+        )
         for municipality, source, external, id_, municipality_id, active, type_id, places in rows:
             self.devices[(municipality, source, external)] = DeviceFacts(
                 id_,
@@ -156,7 +164,8 @@ class Catalogue:
                 active,
                 self.types.get(type_id),
                 tuple(
-                    Place(int(thing), _parse(since), _parse(until) if until else None) for thing, since, until in places
+                    Place(int(thing), _parse(since), _parse(until) if until else None)
+                    for thing, since, until in places
                 ),
             )
         for key in wanted:
@@ -173,7 +182,7 @@ class Catalogue:
             " ORDER BY c.version DESC LIMIT 1), '') FROM twin_devicetype t WHERE t.id = ANY(%s)",
             [list(ids)],
         )
-        scripts = dict(await cursor.fetchall())
+        scripts: dict[int, str] = dict(await cursor.fetchall())
         cursor = await connection.execute(
             "SELECT device_type_id, path, role, observed_property_id, unit, channel FROM intake_fieldmapping"
             " WHERE device_type_id = ANY(%s) AND role <> 'ignore' ORDER BY id",
@@ -183,7 +192,9 @@ class Catalogue:
         problems: dict[int, str] = {}
         for type_id, path, role, property_id, unit, channel in await cursor.fetchall():
             try:
-                rules[type_id].append(compile_rule(path, role, self.properties.get(property_id), unit, channel))
+                rules[type_id].append(
+                    compile_rule(path, role, self.properties.get(property_id), unit, channel)
+                )
             except (UnitError, ValueError) as error:
                 problems[type_id] = f"mapping of {path}: {error}"
         for id_ in ids:
@@ -211,8 +222,8 @@ class Catalogue:
             "INSERT INTO twin_series (municipality_id, thing_id, observed_property_id, device_id, channel, unit,"
             " result_type, derivation, created_at)"
             " SELECT t.municipality_id, k.thing, k.property, k.device, k.channel, k.unit, k.type, '', now()"
-            " FROM unnest(%(thing)s::bigint[], %(property)s::bigint[], %(channel)s::text[], %(municipality)s::smallint[],"
-            " %(device)s::bigint[], %(unit)s::text[], %(type)s::text[])"
+            " FROM unnest(%(thing)s::bigint[], %(property)s::bigint[], %(channel)s::text[],"
+            " %(municipality)s::smallint[], %(device)s::bigint[], %(unit)s::text[], %(type)s::text[])"
             " AS k(thing, property, channel, municipality, device, unit, type) JOIN twin_thing t ON t.id = k.thing"
             " ORDER BY k.thing, k.property, k.channel"
             " ON CONFLICT (thing_id, observed_property_id, channel) DO UPDATE SET device_id = excluded.device_id"

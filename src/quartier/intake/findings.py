@@ -46,7 +46,8 @@ WITH flagged AS (
       AND f.first_time <= q.last_time + interval '1 day' AND f.last_time >= q.first_time - interval '1 day'
     RETURNING q.series_id, q.check_name
 )
-INSERT INTO intake_qualityfinding (municipality_id, series_id, check_name, first_time, last_time, n, example, detail, state)
+INSERT INTO intake_qualityfinding
+    (municipality_id, series_id, check_name, first_time, last_time, n, example, detail, state)
 SELECT municipality_id, series_id, check_name, first_time, last_time, n, example, '{}', 'open' FROM flagged f
 WHERE NOT EXISTS (SELECT 1 FROM extended e WHERE e.series_id = f.series_id AND e.check_name = f.check_name)
 """

@@ -1,7 +1,7 @@
 """The inbox: every raw message is durable here before its sender gets an answer.
 
-Messages are kept as they came, in a small MessagePack envelope, so that a parser, codec or mapping that was wrong can be
-corrected and replayed over them.
+Messages are kept as they came, in a small MessagePack envelope, so that a parser, codec or mapping that was wrong
+can be corrected and replayed over them.
 """
 
 from __future__ import annotations

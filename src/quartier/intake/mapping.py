@@ -61,7 +61,7 @@ def _picker(path: str) -> Callable[[Mapping[str, Any]], Any]:
     compiled = jsonpath.compile(path)
 
     def pick(fields: Mapping[str, Any]) -> Any:
-        found = compiled.match(fields)  # type: ignore[arg-type]
+        found = compiled.match(fields)
         return _MISSING if found is None else found.obj
 
     return pick
@@ -140,7 +140,9 @@ def _field(rule: Rule, facts: PropertyFacts, raw: Any) -> Field:
         case _:
             text = str(raw)
             if len(text) > LONGEST_TEXT:
-                raise MessageError("bad_value", f"field {rule.path}: text longer than {LONGEST_TEXT} characters")
+                raise MessageError(
+                    "bad_value", f"field {rule.path}: text longer than {LONGEST_TEXT} characters"
+                )
             return Field(facts, rule.channel, None, text)
 
 
@@ -188,7 +190,9 @@ def apply(rules: Sequence[Rule], fields: Mapping[str, Any]) -> Mapped:
             problems.append(problem)
     if not hits:
         seen = ", ".join(sorted(str(k)[:40] for k in list(fields)[:12])) or "none"
-        raise MessageError("no_known_field", f"none of the mapped fields is there; fields in the message: {seen}")
+        raise MessageError(
+            "no_known_field", f"none of the mapped fields is there; fields in the message: {seen}"
+        )
     return Mapped(tuple(taken), tuple(problems), observed_at, battery_v, battery_percent)
 
 
@@ -206,7 +210,9 @@ def _time(raw: Any, field: str) -> datetime:
         raise MessageError("bad_time", f"field {field}: {str(raw)[:40]!r} is not a time") from None
 
 
-def choose_time(observed_at: datetime | None, received_at: datetime, arrived_at: datetime) -> tuple[datetime, int]:
+def choose_time(
+    observed_at: datetime | None, received_at: datetime, arrived_at: datetime
+) -> tuple[datetime, int]:
     """The time of an observation, and a flag where what was stated could not be believed.
 
     ``received_at`` is what the network says, ``arrived_at`` our own clock when the message entered the inbox.

@@ -3,7 +3,9 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 MESSAGES = Counter("quartier_messages_total", "Messages taken from the inbox, by outcome", ["outcome"])
-REFUSED = Counter("quartier_refused_total", "Messages (or fields of them) that were refused, by reason", ["reason"])
+REFUSED = Counter(
+    "quartier_refused_total", "Messages (or fields of them) that were refused, by reason", ["reason"]
+)
 FLAGGED = Counter("quartier_flagged_total", "Readings that a check found implausible", ["check"])
 BATCH_SECONDS = Histogram(
     "quartier_intake_batch_seconds",

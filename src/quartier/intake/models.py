@@ -112,7 +112,9 @@ class Replay(models.Model):
     municipality = models.ForeignKey(Municipality, models.CASCADE, null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(Person, models.SET_NULL, null=True, blank=True)
-    selection = models.JSONField(default=dict, help_text="source_key, external_ids, device_type, since, until, refused")
+    selection = models.JSONField(
+        default=dict, help_text="source_key, external_ids, device_type, since, until, refused"
+    )
     total = models.PositiveIntegerField(default=0)
     done = models.PositiveIntegerField(default=0)
     corrected = models.PositiveIntegerField(default=0)

@@ -33,4 +33,6 @@ def connect() -> None:
     """Watch the tables."""
     for label in _WATCHED:
         for signal in (post_save, post_delete):
-            signal.connect(notify, sender=apps.get_model(label), dispatch_uid=f"catalogue {label} {id(signal)}")
+            signal.connect(
+                notify, sender=apps.get_model(label), dispatch_uid=f"catalogue {label} {id(signal)}"
+            )

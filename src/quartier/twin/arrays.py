@@ -71,7 +71,9 @@ def register(adapters: AdaptersMap) -> None:
         adapters.register_dumper(kind, type(f"{kind.__name__}Dumper", (_PackedDumper,), {"oid": array_oid}))
 
 
-def pack[T: PackedArray](kind: type[T], values: NDArray[np.generic], nulls: NDArray[np.bool_] | None = None) -> T:
+def pack[T: PackedArray](
+    kind: type[T], values: NDArray[np.generic], nulls: NDArray[np.bool_] | None = None
+) -> T:
     """An array parameter of ``kind``; where ``nulls`` is true the element is NULL."""
     element_oid, _, dtype = _OIDS[kind]
     length = np.dtype(dtype).itemsize

@@ -74,12 +74,16 @@ class ObservedProperty(models.Model):
     name_en = models.CharField(max_length=120)
     description_de = models.TextField(blank=True)
     description_en = models.TextField(blank=True)
-    unit = models.CharField(max_length=40, help_text="UCUM; every series of this property is kept in this unit")
+    unit = models.CharField(
+        max_length=40, help_text="UCUM; every series of this property is kept in this unit"
+    )
     decimals = models.SmallIntegerField(default=1)
     category = models.CharField(max_length=40)
     circular = models.BooleanField(default=False, help_text="degrees that wrap, such as wind direction")
     result_type = models.CharField(max_length=10, default="number")
-    aggregation = models.CharField(max_length=10, default="mean", help_text="what a period is summed up by: mean, sum, last")
+    aggregation = models.CharField(
+        max_length=10, default="mean", help_text="what a period is summed up by: mean, sum, last"
+    )
     limits = models.JSONField(default=dict, blank=True)
 
     class Meta:
@@ -128,7 +132,9 @@ class Device(models.Model):
     class Meta:
         ordering = ["name", "id"]
         constraints = [
-            models.UniqueConstraint(fields=["municipality", "source_key", "external_id"], name="device_external_id")
+            models.UniqueConstraint(
+                fields=["municipality", "source_key", "external_id"], name="device_external_id"
+            )
         ]
         indexes = [models.Index(fields=["municipality", "last_seen_at"])]
 
@@ -150,7 +156,9 @@ class Deployment(models.Model):
         ordering = ["-since"]
         constraints = [
             models.UniqueConstraint(
-                fields=["device"], condition=models.Q(until__isnull=True), name="deployment_one_place_at_a_time"
+                fields=["device"],
+                condition=models.Q(until__isnull=True),
+                name="deployment_one_place_at_a_time",
             )
         ]
 
@@ -163,7 +171,9 @@ class Series(models.Model):
     thing = models.ForeignKey(Thing, models.CASCADE, related_name="series")
     observed_property = models.ForeignKey(ObservedProperty, models.PROTECT, related_name="series")
     device = models.ForeignKey(Device, models.SET_NULL, null=True, blank=True, related_name="series")
-    channel = models.CharField(max_length=40, blank=True, help_text="tells two sensors of one property at one thing apart")
+    channel = models.CharField(
+        max_length=40, blank=True, help_text="tells two sensors of one property at one thing apart"
+    )
     unit = models.CharField(max_length=40)
     result_type = models.CharField(max_length=10, default="number")
     derivation = models.CharField(max_length=60, blank=True)

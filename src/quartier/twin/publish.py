@@ -1,7 +1,7 @@
 """What was committed is published, once and in order, from the table ``twin_change``.
 
-Order is that of (transaction id, position), and only transactions older than the oldest running one are read, so a batch
-that commits late is never passed over. The place where publishing stopped is read from the stream itself: its last
+Order is that of (transaction id, position), and only transactions older than the oldest running one are read, so a
+batch that commits late is never passed over. The place where publishing stopped is read from the stream itself: its last
 message says which change it came from. So a crash at any moment neither loses nor repeats a change.
 """
 
@@ -91,7 +91,13 @@ class Publisher:
                         with contextlib.suppress(psycopg.Error):
                             await connection.execute("SELECT pg_advisory_unlock_all()")
                             await connection.set_autocommit(False)
-            except (psycopg.OperationalError, psycopg.InterfaceError, nats.errors.Error, JetStreamError, TimeoutError) as error:
+            except (
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+                nats.errors.Error,
+                JetStreamError,
+                TimeoutError,
+            ) as error:
                 log.warning("publish.retry", error=str(error).strip() or type(error).__name__)
             await _pause(stop, 1)
 
@@ -153,7 +159,9 @@ class Publisher:
         await self._learn(connection, {series_id for change in changes for series_id in change[2]})
         waiting: list[asyncio.Future[PubAck]] = []
         for xid, position, series_ids, times, results, flags, values in changes:
-            for number, (subject, body) in enumerate(self._messages(series_ids, times, results, flags, values)):
+            for number, (subject, body) in enumerate(
+                self._messages(series_ids, times, results, flags, values)
+            ):
                 place = (xid, position, number)
                 if place <= upto or place in beyond:
                     continue

@@ -161,7 +161,7 @@ def chart(series: Series, since: datetime, until: datetime, *, max_points: int =
     with connection.cursor() as cursor:
         # The table's name comes from the fixed list above.
         cursor.execute(
-            f"SELECT bucket, n, n_flagged, CASE WHEN n > 0 THEN sum / n END, sum, min, max, first, last"  # noqa: S608
+            f"SELECT bucket, n, n_flagged, CASE WHEN n > 0 THEN sum / n END, sum, min, max, first, last"
             f" FROM twin_rollup_{resolution}"
             " WHERE municipality_id = %s AND series_id = %s AND bucket >= %s AND bucket < %s ORDER BY bucket",
             [series.municipality_id, series.pk, since, until],
@@ -180,7 +180,11 @@ def things_with_latest(things: QuerySet[Thing], properties: Sequence[str] | None
     """Things with the newest observation per property, in three queries whatever their number."""
     rows = [ThingRow(thing, {}) for thing in things.select_related("municipality", "district")]
     by_thing = {row.thing.pk: row for row in rows}
-    series = Series.objects.filter(thing_id__in=by_thing).select_related("observed_property").order_by("channel", "id")
+    series = (
+        Series.objects.filter(thing_id__in=by_thing)
+        .select_related("observed_property")
+        .order_by("channel", "id")
+    )
     if properties is not None:
         series = series.filter(observed_property__slug__in=properties)
     found = list(series)

@@ -23,6 +23,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from quartier.twin import arrays, partitions
+from quartier.twin.flags import Flag
 from quartier.twin.metrics import RECORD_SECONDS, RECORDED
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Observation(NamedTuple):
-    """One result of one series. ``result`` for numbers and booleans (0, 1), ``value`` for anything else JSON can hold."""
+    """One result of one series: ``result`` for numbers and booleans (0, 1), ``value`` for anything else."""
 
     municipality_id: int
     series_id: int
@@ -56,6 +57,8 @@ class RecordError(ValueError):
     """A row that cannot be stored; the message says which and why. Nothing of the call was stored."""
 
 
+_STICKY = int(Flag.SPATIAL | Flag.CONFIRMED | Flag.DISMISSED)
+
 _INCOMING = """
 WITH incoming AS MATERIALIZED (
     SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[])
@@ -74,11 +77,16 @@ _INSERTED = """
 _CORRECTED = """
 , corrected AS (
     UPDATE twin_observation o
-    SET result = i.result, flags = i.flags, origin = coalesce(i.origin, o.origin), value = i.value::jsonb
-    FROM incoming i
+    SET result = i.result, flags = i.flags | i.kept, origin = coalesce(i.origin, o.origin), value = i.value::jsonb
+    FROM (
+        -- What stewards and neighbours said of a value stays with it while the value stays.
+        SELECT n.*, CASE WHEN old.result IS NOT DISTINCT FROM n.result AND old.value IS NOT DISTINCT FROM n.value::jsonb
+                         THEN old.flags & %(sticky)s ELSE 0 END AS kept
+        FROM incoming n JOIN twin_observation old USING (municipality_id, series_id, time)
+    ) i
     JOIN twin_observation old USING (municipality_id, series_id, time)
     WHERE o.municipality_id = i.municipality_id AND o.series_id = i.series_id AND o.time = i.time
-      AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb OR old.flags <> i.flags)
+      AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb OR old.flags <> (i.flags | i.kept))
     RETURNING o.municipality_id, o.series_id, o.time, o.flags, o.result, o.value,
               old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value
 ), revised AS (
@@ -118,7 +126,8 @@ SELECT count(*) FILTER (WHERE added = 1), count(*) FILTER (WHERE added = 0) FROM
 
 _WRITTEN_KEEP = "SELECT municipality_id, series_id, time, flags, result, value, 1 AS added FROM inserted"
 _WRITTEN_CORRECT = (
-    _WRITTEN_KEEP + " UNION ALL SELECT municipality_id, series_id, time, flags, result, value, 0 FROM corrected"
+    _WRITTEN_KEEP
+    + " UNION ALL SELECT municipality_id, series_id, time, flags, result, value, 0 FROM corrected"
 )
 _KEEP = _INCOMING + _INSERTED + _EFFECTS.format(written=_WRITTEN_KEEP)
 _CORRECT = _INCOMING + _CORRECTED + _INSERTED + _EFFECTS.format(written=_WRITTEN_CORRECT)
@@ -139,7 +148,9 @@ class _Months:
 
     def missing(self, times: np.ndarray[Any, np.dtype[np.int64]]) -> set[partitions.Month]:
         """The months of ``times`` (microseconds since 2000) without a known partition."""
-        months = np.unique((times + _EPOCH_OFFSET_US).astype("datetime64[us]").astype("datetime64[M]").astype(int))
+        months = np.unique(
+            (times + _EPOCH_OFFSET_US).astype("datetime64[us]").astype("datetime64[M]").astype(int)
+        )
         found = {(1970 + int(m) // 12, int(m) % 12 + 1) for m in months}
         return found - self.known
 
@@ -151,7 +162,11 @@ class Recorder:
     """Writes observations of one process. Use one instance per process, and share it."""
 
     def __init__(
-        self, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], *, batch_rows: int = 8000, retry_s: float = 0.5
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+        *,
+        batch_rows: int = 8000,
+        retry_s: float = 0.5,
     ) -> None:
         self._pool = pool
         self._batch_rows = batch_rows
@@ -255,7 +270,7 @@ class Recorder:
         missing = self._months.missing(time_us)
         has_results = np.array([x is not None for x in results])
         has_origins = np.array([x is not None for x in origins])
-        parameters = {
+        parameters: dict[str, Any] = {
             "municipality": arrays.pack(arrays.SmallintArray, np.array(municipality)),
             "series": arrays.pack(arrays.IntegerArray, np.array(series)),
             "time": arrays.pack(arrays.TimestampArray, time_us),
@@ -272,7 +287,7 @@ class Recorder:
             "publish": publish,
         }
         if reason:
-            parameters["reason"] = reason
+            parameters |= {"reason": reason, "sticky": _STICKY}
         with RECORD_SECONDS.time():
             async with self._pool.connection() as connection:
                 if missing:

@@ -35,11 +35,17 @@ def visible_things(actor: Actor, things: QuerySet[Thing] | None = None) -> Query
 
 def dataset_of(thing: Thing) -> Dataset | None:
     """The data set that a thing belongs to: its licence and source are stated with every download."""
-    return Dataset.objects.filter(municipality_id=thing.municipality_id, thing_kinds__contains=[thing.kind]).first()
+    return Dataset.objects.filter(
+        municipality_id=thing.municipality_id, thing_kinds__contains=[thing.kind]
+    ).first()
 
 
 def licence(dataset: Dataset | None) -> dict[str, Any]:
     """What a download must state."""
     if dataset is None:
         return {"licence": None, "licence_url": None, "attribution": None}
-    return {"licence": dataset.licence, "licence_url": dataset.licence_url, "attribution": dataset.attribution}
+    return {
+        "licence": dataset.licence,
+        "licence_url": dataset.licence_url,
+        "attribution": dataset.attribution,
+    }

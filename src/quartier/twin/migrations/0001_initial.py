@@ -5,165 +5,335 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('cities', '0001_initial'),
+        ("cities", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='DeviceType',
+            name="DeviceType",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.SlugField(max_length=80, unique=True)),
-                ('vendor', models.CharField(blank=True, max_length=120)),
-                ('model', models.CharField(max_length=120)),
-                ('description', models.TextField(blank=True)),
-                ('datasheet', models.URLField(blank=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.SlugField(max_length=80, unique=True)),
+                ("vendor", models.CharField(blank=True, max_length=120)),
+                ("model", models.CharField(max_length=120)),
+                ("description", models.TextField(blank=True)),
+                ("datasheet", models.URLField(blank=True)),
             ],
             options={
-                'ordering': ['vendor', 'model'],
+                "ordering": ["vendor", "model"],
             },
         ),
         migrations.CreateModel(
-            name='ObservedProperty',
+            name="ObservedProperty",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(max_length=60, unique=True)),
-                ('iri', models.URLField(max_length=300)),
-                ('name_de', models.CharField(max_length=120)),
-                ('name_en', models.CharField(max_length=120)),
-                ('description_de', models.TextField(blank=True)),
-                ('description_en', models.TextField(blank=True)),
-                ('unit', models.CharField(help_text='UCUM; every series of this property is kept in this unit', max_length=40)),
-                ('decimals', models.SmallIntegerField(default=1)),
-                ('category', models.CharField(max_length=40)),
-                ('circular', models.BooleanField(default=False, help_text='degrees that wrap, such as wind direction')),
-                ('result_type', models.CharField(default='number', max_length=10)),
-                ('aggregation', models.CharField(default='mean', help_text='what a period is summed up by: mean, sum, last', max_length=10)),
-                ('limits', models.JSONField(blank=True, default=dict)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("slug", models.SlugField(max_length=60, unique=True)),
+                ("iri", models.URLField(max_length=300)),
+                ("name_de", models.CharField(max_length=120)),
+                ("name_en", models.CharField(max_length=120)),
+                ("description_de", models.TextField(blank=True)),
+                ("description_en", models.TextField(blank=True)),
+                (
+                    "unit",
+                    models.CharField(
+                        help_text="UCUM; every series of this property is kept in this unit", max_length=40
+                    ),
+                ),
+                ("decimals", models.SmallIntegerField(default=1)),
+                ("category", models.CharField(max_length=40)),
+                (
+                    "circular",
+                    models.BooleanField(default=False, help_text="degrees that wrap, such as wind direction"),
+                ),
+                ("result_type", models.CharField(default="number", max_length=10)),
+                (
+                    "aggregation",
+                    models.CharField(
+                        default="mean",
+                        help_text="what a period is summed up by: mean, sum, last",
+                        max_length=10,
+                    ),
+                ),
+                ("limits", models.JSONField(blank=True, default=dict)),
             ],
             options={
-                'verbose_name_plural': 'observed properties',
-                'ordering': ['category', 'name_de'],
+                "verbose_name_plural": "observed properties",
+                "ordering": ["category", "name_de"],
             },
         ),
         migrations.CreateModel(
-            name='Device',
+            name="Device",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source_key', models.CharField(max_length=60, verbose_name='Quelle')),
-                ('external_id', models.CharField(max_length=120, verbose_name='Kennung an der Quelle')),
-                ('name', models.CharField(max_length=200, verbose_name='Name')),
-                ('expected_interval_s', models.PositiveIntegerField(blank=True, null=True, verbose_name='Erwarteter Abstand in s')),
-                ('active', models.BooleanField(default=True)),
-                ('last_seen_at', models.DateTimeField(blank=True, null=True)),
-                ('last_frame_counter', models.BigIntegerField(blank=True, null=True)),
-                ('battery_v', models.FloatField(blank=True, null=True)),
-                ('battery_percent', models.FloatField(blank=True, null=True)),
-                ('rssi_dbm', models.FloatField(blank=True, null=True)),
-                ('snr_db', models.FloatField(blank=True, null=True)),
-                ('properties', models.JSONField(blank=True, default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('municipality', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='devices', to='cities.municipality')),
-                ('device_type', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='devices', to='twin.devicetype')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("source_key", models.CharField(max_length=60, verbose_name="Quelle")),
+                ("external_id", models.CharField(max_length=120, verbose_name="Kennung an der Quelle")),
+                ("name", models.CharField(max_length=200, verbose_name="Name")),
+                (
+                    "expected_interval_s",
+                    models.PositiveIntegerField(
+                        blank=True, null=True, verbose_name="Erwarteter Abstand in s"
+                    ),
+                ),
+                ("active", models.BooleanField(default=True)),
+                ("last_seen_at", models.DateTimeField(blank=True, null=True)),
+                ("last_frame_counter", models.BigIntegerField(blank=True, null=True)),
+                ("battery_v", models.FloatField(blank=True, null=True)),
+                ("battery_percent", models.FloatField(blank=True, null=True)),
+                ("rssi_dbm", models.FloatField(blank=True, null=True)),
+                ("snr_db", models.FloatField(blank=True, null=True)),
+                ("properties", models.JSONField(blank=True, default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="devices",
+                        to="cities.municipality",
+                    ),
+                ),
+                (
+                    "device_type",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="devices",
+                        to="twin.devicetype",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name', 'id'],
+                "ordering": ["name", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Thing',
+            name="Thing",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.SlugField(max_length=80, verbose_name='Kennung')),
-                ('name', models.CharField(max_length=200, verbose_name='Name')),
-                ('kind', models.CharField(choices=[('station', 'Klimastation'), ('level_gauge', 'Pegel'), ('car_park', 'Parkhaus'), ('parking_space', 'Stellplatz'), ('waste_container', 'Wertstoffcontainer'), ('tree', 'Baum'), ('street_lamp', 'Straßenleuchte'), ('counter', 'Zählstelle'), ('citizen_sensor', 'Bürgersensor')], max_length=40, verbose_name='Art')),
-                ('description', models.TextField(blank=True, verbose_name='Beschreibung')),
-                ('lon', models.FloatField(blank=True, null=True, verbose_name='Länge')),
-                ('lat', models.FloatField(blank=True, null=True, verbose_name='Breite')),
-                ('altitude_m', models.FloatField(blank=True, null=True, verbose_name='Höhe über NHN in m')),
-                ('geometry', models.BinaryField(blank=True, help_text='WKB where the place is more than a point', null=True)),
-                ('surface', models.CharField(blank=True, max_length=40, verbose_name='Untergrund')),
-                ('street', models.CharField(blank=True, max_length=120, verbose_name='Straße')),
-                ('house_number', models.CharField(blank=True, max_length=12, verbose_name='Hausnummer')),
-                ('postcode', models.CharField(blank=True, max_length=10, verbose_name='Postleitzahl')),
-                ('owner_person_id', models.BigIntegerField(blank=True, help_text='the maker who registered it', null=True)),
-                ('public', models.BooleanField(default=True)),
-                ('simulated', models.BooleanField(default=False)),
-                ('properties', models.JSONField(blank=True, default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('district', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='things', to='cities.district')),
-                ('municipality', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='things', to='cities.municipality')),
-                ('owner', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to='cities.organisation')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.SlugField(max_length=80, verbose_name="Kennung")),
+                ("name", models.CharField(max_length=200, verbose_name="Name")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("station", "Klimastation"),
+                            ("level_gauge", "Pegel"),
+                            ("car_park", "Parkhaus"),
+                            ("parking_space", "Stellplatz"),
+                            ("waste_container", "Wertstoffcontainer"),
+                            ("tree", "Baum"),
+                            ("street_lamp", "Straßenleuchte"),
+                            ("counter", "Zählstelle"),
+                            ("citizen_sensor", "Bürgersensor"),
+                        ],
+                        max_length=40,
+                        verbose_name="Art",
+                    ),
+                ),
+                ("description", models.TextField(blank=True, verbose_name="Beschreibung")),
+                ("lon", models.FloatField(blank=True, null=True, verbose_name="Länge")),
+                ("lat", models.FloatField(blank=True, null=True, verbose_name="Breite")),
+                ("altitude_m", models.FloatField(blank=True, null=True, verbose_name="Höhe über NHN in m")),
+                (
+                    "geometry",
+                    models.BinaryField(
+                        blank=True, help_text="WKB where the place is more than a point", null=True
+                    ),
+                ),
+                ("surface", models.CharField(blank=True, max_length=40, verbose_name="Untergrund")),
+                ("street", models.CharField(blank=True, max_length=120, verbose_name="Straße")),
+                ("house_number", models.CharField(blank=True, max_length=12, verbose_name="Hausnummer")),
+                ("postcode", models.CharField(blank=True, max_length=10, verbose_name="Postleitzahl")),
+                (
+                    "owner_person_id",
+                    models.BigIntegerField(blank=True, help_text="the maker who registered it", null=True),
+                ),
+                ("public", models.BooleanField(default=True)),
+                ("simulated", models.BooleanField(default=False)),
+                ("properties", models.JSONField(blank=True, default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "district",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="things",
+                        to="cities.district",
+                    ),
+                ),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="things",
+                        to="cities.municipality",
+                    ),
+                ),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to="cities.organisation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name', 'id'],
+                "ordering": ["name", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Series',
+            name="Series",
             fields=[
-                ('id', models.AutoField(primary_key=True, serialize=False)),
-                ('channel', models.CharField(blank=True, help_text='tells two sensors of one property at one thing apart', max_length=40)),
-                ('unit', models.CharField(max_length=40)),
-                ('result_type', models.CharField(default='number', max_length=10)),
-                ('derivation', models.CharField(blank=True, max_length=60)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('device', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='series', to='twin.device')),
-                ('municipality', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series', to='cities.municipality')),
-                ('observed_property', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='series', to='twin.observedproperty')),
-                ('thing', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series', to='twin.thing')),
+                ("id", models.AutoField(primary_key=True, serialize=False)),
+                (
+                    "channel",
+                    models.CharField(
+                        blank=True,
+                        help_text="tells two sensors of one property at one thing apart",
+                        max_length=40,
+                    ),
+                ),
+                ("unit", models.CharField(max_length=40)),
+                ("result_type", models.CharField(default="number", max_length=10)),
+                ("derivation", models.CharField(blank=True, max_length=60)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "device",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="series",
+                        to="twin.device",
+                    ),
+                ),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="series",
+                        to="cities.municipality",
+                    ),
+                ),
+                (
+                    "observed_property",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="series",
+                        to="twin.observedproperty",
+                    ),
+                ),
+                (
+                    "thing",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="series", to="twin.thing"
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'series',
-                'ordering': ['id'],
+                "verbose_name_plural": "series",
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='Deployment',
+            name="Deployment",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('since', models.DateTimeField()),
-                ('until', models.DateTimeField(blank=True, null=True)),
-                ('height_above_ground_m', models.FloatField(blank=True, null=True)),
-                ('note', models.CharField(blank=True, max_length=300)),
-                ('device', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deployments', to='twin.device')),
-                ('thing', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deployments', to='twin.thing')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("since", models.DateTimeField()),
+                ("until", models.DateTimeField(blank=True, null=True)),
+                ("height_above_ground_m", models.FloatField(blank=True, null=True)),
+                ("note", models.CharField(blank=True, max_length=300)),
+                (
+                    "device",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deployments",
+                        to="twin.device",
+                    ),
+                ),
+                (
+                    "thing",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deployments",
+                        to="twin.thing",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-since'],
+                "ordering": ["-since"],
             },
         ),
         migrations.AddIndex(
-            model_name='device',
-            index=models.Index(fields=['municipality', 'last_seen_at'], name='twin_device_municip_fd19a2_idx'),
+            model_name="device",
+            index=models.Index(
+                fields=["municipality", "last_seen_at"], name="twin_device_municip_fd19a2_idx"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='device',
-            constraint=models.UniqueConstraint(fields=('municipality', 'source_key', 'external_id'), name='device_external_id'),
+            model_name="device",
+            constraint=models.UniqueConstraint(
+                fields=("municipality", "source_key", "external_id"), name="device_external_id"
+            ),
         ),
         migrations.AddIndex(
-            model_name='thing',
-            index=models.Index(fields=['municipality', 'kind', 'name'], name='twin_thing_municip_564478_idx'),
+            model_name="thing",
+            index=models.Index(fields=["municipality", "kind", "name"], name="twin_thing_municip_564478_idx"),
         ),
         migrations.AddConstraint(
-            model_name='thing',
-            constraint=models.UniqueConstraint(fields=('municipality', 'key'), name='thing_key'),
+            model_name="thing",
+            constraint=models.UniqueConstraint(fields=("municipality", "key"), name="thing_key"),
         ),
         migrations.AddIndex(
-            model_name='series',
-            index=models.Index(fields=['municipality', 'observed_property'], name='twin_series_municip_944eab_idx'),
+            model_name="series",
+            index=models.Index(
+                fields=["municipality", "observed_property"], name="twin_series_municip_944eab_idx"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='series',
-            constraint=models.UniqueConstraint(fields=('thing', 'observed_property', 'channel'), name='series_once'),
+            model_name="series",
+            constraint=models.UniqueConstraint(
+                fields=("thing", "observed_property", "channel"), name="series_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='deployment',
-            constraint=models.UniqueConstraint(condition=models.Q(('until__isnull', True)), fields=('device',), name='deployment_one_place_at_a_time'),
+            model_name="deployment",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("until__isnull", True)),
+                fields=("device",),
+                name="deployment_one_place_at_a_time",
+            ),
         ),
     ]

@@ -5,34 +5,50 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('cities', '0001_initial'),
+        ("cities", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Dataset',
+            name="Dataset",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(max_length=80)),
-                ('title_de', models.CharField(max_length=200)),
-                ('title_en', models.CharField(max_length=200)),
-                ('description_de', models.TextField(blank=True)),
-                ('description_en', models.TextField(blank=True)),
-                ('thing_kinds', models.JSONField(default=list)),
-                ('licence', models.CharField(default='Datenlizenz Deutschland – Zero – Version 2.0', max_length=120)),
-                ('licence_url', models.URLField(default='https://www.govdata.de/dl-de/zero-2-0')),
-                ('attribution', models.CharField(blank=True, max_length=300)),
-                ('public', models.BooleanField(default=True)),
-                ('update_interval_s', models.PositiveIntegerField(blank=True, null=True)),
-                ('municipality', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='datasets', to='cities.municipality')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("slug", models.SlugField(max_length=80)),
+                ("title_de", models.CharField(max_length=200)),
+                ("title_en", models.CharField(max_length=200)),
+                ("description_de", models.TextField(blank=True)),
+                ("description_en", models.TextField(blank=True)),
+                ("thing_kinds", models.JSONField(default=list)),
+                (
+                    "licence",
+                    models.CharField(default="Datenlizenz Deutschland – Zero – Version 2.0", max_length=120),
+                ),
+                ("licence_url", models.URLField(default="https://www.govdata.de/dl-de/zero-2-0")),
+                ("attribution", models.CharField(blank=True, max_length=300)),
+                ("public", models.BooleanField(default=True)),
+                ("update_interval_s", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="datasets",
+                        to="cities.municipality",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['municipality_id', 'slug'],
-                'constraints': [models.UniqueConstraint(fields=('municipality', 'slug'), name='dataset_slug')],
+                "ordering": ["municipality_id", "slug"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("municipality", "slug"), name="dataset_slug")
+                ],
             },
         ),
     ]

@@ -1,0 +1,257 @@
+"""Raw messages through today's codecs and mappings: history is repaired from what was really received.
+
+Values that differ are corrected (the old ones stay in the revisions), new ones are added, and readings that a message
+no longer gives are taken away. Progress is written to the replay's row, so that a page or a command can show it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import nats.errors
+import structlog
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from quartier.engines.bus import INBOX, Bus
+from quartier.intake.catalogue import Catalogue
+from quartier.intake.codecs import CodecPool
+from quartier.intake.inbox import RawMessage, decode
+from quartier.intake.interpreter import Arrived, Interpreter, Outcome, Pool
+from quartier.twin import correct
+from quartier.twin.flags import Flag
+from quartier.twin.record import Recorder
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 300
+_PROGRESS_S = 0.5
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts of a running replay."""
+
+    total: int = 0
+    done: int = 0
+    added: int = 0
+    corrected: int = 0
+    removed: int = 0
+    refused: int = 0
+
+
+class Replayer:
+    """Carries out the replays that were asked for, one after the other."""
+
+    def __init__(self, pool: Pool, bus: Bus, recorder: Recorder, codecs: CodecPool) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._recorder = recorder
+        self._codecs = codecs
+        self._codecs_started = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take waiting replays until ``stop``. One that a dead process left unfinished is begun again."""
+        while not stop.is_set():
+            try:
+                taken = await self._take()
+                if taken is not None:
+                    await self.carry_out(*taken)
+                    continue
+            except Exception as error:
+                log.warning("replay.retry", error=str(error).strip() or type(error).__name__)
+            try:
+                await asyncio.wait_for(stop.wait(), 1)
+            except TimeoutError:
+                continue
+
+    async def _take(self) -> tuple[int, dict[str, Any]] | None:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT id, selection FROM intake_replay WHERE finished_at IS NULL ORDER BY id LIMIT 1"
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            await connection.execute(
+                "UPDATE intake_replay SET started_at = now(), done = 0, added = 0, corrected = 0, removed = 0,"
+                " refused = 0, error = '' WHERE id = %s",
+                [row[0]],
+            )
+        return row[0], row[1]
+
+    async def carry_out(self, replay_id: int, selection: dict[str, Any]) -> Progress:
+        """Run one replay to its end and write how it went to its row."""
+        if not self._codecs_started:
+            await self._codecs.start()
+            self._codecs_started = True
+        interpreter = Interpreter(self._pool, self._codecs, Catalogue(), live=False)
+        progress = Progress()
+        error = ""
+        try:
+            if "refused" in selection:
+                await self._retry_refused(replay_id, selection, interpreter, progress)
+            else:
+                await self._replay_inbox(replay_id, selection, interpreter, progress)
+        except Exception as problem:
+            log.exception("replay.failed", replay=replay_id)
+            error = f"{type(problem).__name__}: {problem}"[:2000]
+        await self._write_progress(replay_id, progress, finished=True, error=error)
+        return progress
+
+    async def _replay_inbox(
+        self, replay_id: int, selection: dict[str, Any], interpreter: Interpreter, progress: Progress
+    ) -> None:
+        subject = f"{INBOX}.{selection.get('municipality', '*')}.{selection.get('source_key', '*')}"
+        since = datetime.fromisoformat(selection["since"]) if selection.get("since") else None
+        until = datetime.fromisoformat(selection["until"]) if selection.get("until") else datetime.now(UTC)
+        wanted = set(selection.get("external_ids") or [])
+        subscription = await self._bus.js.subscribe(
+            subject,
+            stream=INBOX,
+            ordered_consumer=True,
+            config=ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_TIME if since else DeliverPolicy.ALL,
+                opt_start_time=since.astimezone(UTC).isoformat().replace("+00:00", "Z") if since else None,  # type: ignore[arg-type]
+            ),
+            pending_msgs_limit=100_000,
+            pending_bytes_limit=256 * 1024 * 1024,
+        )
+        try:
+            progress.total = (await subscription.consumer_info()).num_pending or 0
+            progress.total += subscription.pending_msgs
+            batch: list[Arrived] = []
+            written = time.monotonic()
+            while progress.done < progress.total:
+                try:
+                    message = await subscription.next_msg(timeout=5)
+                except (TimeoutError, nats.errors.TimeoutError):
+                    break
+                progress.done += 1
+                if message.metadata.timestamp > until:
+                    break
+                try:
+                    raw = decode(message.data)
+                except msgspec.DecodeError:
+                    progress.refused += 1
+                    continue
+                batch.append(Arrived(raw, message.metadata.sequence.stream))
+                if len(batch) >= _BATCH:
+                    await self._apply(batch, wanted, interpreter, progress)
+                    batch = []
+                if time.monotonic() - written > _PROGRESS_S:
+                    await self._write_progress(replay_id, progress)
+                    written = time.monotonic()
+            await self._apply(batch, wanted, interpreter, progress)
+            progress.done = progress.total
+        finally:
+            await subscription.unsubscribe()
+
+    async def _apply(
+        self, batch: Sequence[Arrived], wanted: set[str], interpreter: Interpreter, progress: Progress
+    ) -> None:
+        if not batch:
+            return
+        outcome = await interpreter.interpret(batch, only=wanted or None)
+        counts = await self._recorder.correct(outcome.observations, reason="replay")
+        async with self._pool.connection() as connection:
+            await correct.flag(connection, outcome.acquitted, clear=int(Flag.SPIKE))
+        progress.added += counts.added
+        progress.corrected += counts.corrected
+        progress.refused += len(outcome.refusals)
+        progress.removed += await self._remove_stale(outcome)
+
+    async def _remove_stale(self, outcome: Outcome) -> int:
+        """Readings that an earlier pass took from these messages and this one did not."""
+        positions = {one.arrived.position for one in outcome.work if one.arrived.position is not None}
+        if not positions:
+            return 0
+        current = {(o.municipality_id, o.series_id, o.time) for o in outcome.observations}
+        times = [one.time for one in outcome.work] + [one.arrived.raw.received_at for one in outcome.work]
+        things = sorted({one.thing_id for one in outcome.work})
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT o.municipality_id, o.series_id, o.time FROM twin_series s JOIN twin_observation o"
+                " ON o.municipality_id = s.municipality_id AND o.series_id = s.id"
+                " WHERE s.thing_id = ANY(%s) AND s.derivation = '' AND o.time >= %s AND o.time <= %s"
+                " AND o.origin = ANY(%s)",
+                [things, min(times) - timedelta(days=1), max(times) + timedelta(days=1), sorted(positions)],
+            )
+            stale = [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
+            return await correct.remove(
+                connection,
+                [key for key in stale if key not in current],
+                reason="replay: no longer in the message",
+            )
+
+    async def _retry_refused(
+        self, replay_id: int, selection: dict[str, Any], interpreter: Interpreter, progress: Progress
+    ) -> None:
+        ids: list[int] = list(selection["refused"])
+        progress.total = len(ids)
+        for start in range(0, len(ids), _BATCH):
+            part = ids[start : start + _BATCH]
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT r.id, coalesce(m.slug, ''), r.source_key, r.headers, r.topic, r.at, r.body,"
+                    " r.inbox_position"
+                    " FROM intake_refusedmessage r LEFT JOIN cities_municipality m ON m.id = r.municipality_id"
+                    " WHERE r.id = ANY(%s) AND r.resolved_at IS NULL",
+                    [part],
+                )
+                rows = await cursor.fetchall()
+            for id_, municipality, source, headers, topic, at, body, position in rows:
+                kind = headers.pop("kind", "")
+                raw = RawMessage(
+                    municipality=municipality,
+                    source=source,
+                    kind=kind,
+                    received_at=at,
+                    body=bytes(body),
+                    topic=topic,
+                    headers=headers,
+                )
+                # One by one, because each refusal belongs to its own row of the list.
+                outcome = await interpreter.interpret([Arrived(raw, position)])
+                counts = await self._recorder.correct(outcome.observations, reason="second try")
+                progress.added += counts.added
+                progress.corrected += counts.corrected
+                async with self._pool.connection() as connection:
+                    if outcome.refusals:
+                        progress.refused += 1
+                        error = outcome.refusals[0].error
+                        await connection.execute(
+                            "UPDATE intake_refusedmessage SET reason = %s, detail = %s WHERE id = %s",
+                            [error.reason, error.detail, id_],
+                        )
+                    else:
+                        await connection.execute(
+                            "UPDATE intake_refusedmessage SET resolved_at = now() WHERE id = %s", [id_]
+                        )
+            progress.done += len(part)
+            await self._write_progress(replay_id, progress)
+
+    async def _write_progress(
+        self, replay_id: int, progress: Progress, *, finished: bool = False, error: str = ""
+    ) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "UPDATE intake_replay SET total = %s, done = %s, added = %s, corrected = %s, removed = %s,"
+                " refused = %s, error = %s, finished_at = CASE WHEN %s THEN now() END WHERE id = %s",
+                [
+                    progress.total,
+                    progress.done,
+                    progress.added,
+                    progress.corrected,
+                    progress.removed,
+                    progress.refused,
+                    error,
+                    finished,
+                    replay_id,
+                ],
+            )
