@@ -1,0 +1,27 @@
+/* Words and numbers of the custom elements in the page's language. */
+
+export const german = !document.documentElement.lang.startsWith("en");
+export const locale = german ? "de-DE" : "en-GB";
+
+/** The German or the English text, as the page is. */
+export function say(de: string, en: string): string {
+  return german ? de : en;
+}
+
+/** A number with exactly `decimals` places, as the page's language writes it; typographic minus. */
+export function formatNumber(value: number, decimals: number): string {
+  return new Intl.NumberFormat(locale, { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
+    .format(value)
+    .replace("-", "\u2212");
+}
+
+/** How long ago, as the server writes it: one number and one unit, rounded down. */
+export function ageInWords(seconds: number): string {
+  if (seconds < 60) return say("gerade eben", "just now");
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return say(minutes === 1 ? "vor 1 Minute" : `vor ${minutes} Minuten`, minutes === 1 ? "1 minute ago" : `${minutes} minutes ago`);
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return say(hours === 1 ? "vor 1 Stunde" : `vor ${hours} Stunden`, hours === 1 ? "1 hour ago" : `${hours} hours ago`);
+  const days = Math.floor(hours / 24);
+  return say(`vor ${days} Tagen`, `${days} days ago`);
+}

@@ -1,0 +1,42 @@
+/*
+ * What every page loads: styles, ages that stay right, and a loader that fetches the code of a custom element only
+ * where a page has one. Everything works without this file; it makes pages livelier.
+ */
+import "./styles/main.css";
+import { keepAgesRight } from "./ages";
+
+const elements: Record<string, () => Promise<unknown>> = {
+  "city-map": () => import("./elements/city-map"),
+  "time-chart": () => import("./elements/time-chart"),
+  "live-value": () => import("./elements/live-value"),
+  "copy-text": () => import("./elements/copy-text"),
+  "tab-set": () => import("./elements/tab-set"),
+  "near-me": () => import("./elements/near-me"),
+};
+
+function load(root: ParentNode): void {
+  for (const [name, fetchCode] of Object.entries(elements)) {
+    if (root.querySelector(name)) {
+      delete elements[name];
+      fetchCode().catch((error: unknown) => console.warn(`${name} could not be loaded`, error));
+    }
+  }
+}
+
+async function startHtmx(): Promise<void> {
+  if (!document.querySelector("[hx-get],[hx-post],[hx-boost],[data-hx-get],[data-hx-post]")) return;
+  const { default: htmx } = await import("htmx.org");
+  htmx.config.allowEval = false;
+  htmx.config.includeIndicatorStyles = false;
+  htmx.config.selfRequestsOnly = true;
+  htmx.config.historyCacheSize = 0;
+  htmx.config.refreshOnHistoryMiss = true;
+  document.addEventListener("htmx:load", (event) => {
+    if (event.target instanceof Element && event.target.parentElement) load(event.target.parentElement);
+  });
+}
+
+document.documentElement.dataset["scripts"] = "";
+load(document);
+keepAgesRight();
+void startHtmx();
