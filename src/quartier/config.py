@@ -30,7 +30,7 @@ def _setting[T](default: T, meaning: str) -> T:
 class Config:
     """All settings; each may be given as ``QUARTIER_<NAME>`` or as ``<name>`` in the TOML file."""
 
-    data: Path = _setting(Path(".quartier"), "folder for everything that must survive a restart")
+    data: Path = _setting(Path(".quartier"), "folder for everything that must survive a restart")  # noqa: RUF009
     host: str = _setting("127.0.0.1", "address on which the web server listens")
     port: int = _setting(8700, "port on which the web server listens")
     base_url: str = _setting("", "public address of the installation, as visitors type it")

@@ -102,7 +102,7 @@ def test_cluster_of_a_major_that_is_nowhere(tmp_path: Path) -> None:
         postgres.find(tmp_path)
 
 
-def test_lives_dies_and_lives_again(folder: Path) -> None:  # noqa: PLR0915 (one life, in order)
+def test_lives_dies_and_lives_again(folder: Path) -> None:
     """One cluster through its life: created, stopped, killed, left behind; what was committed stays."""
     server = postgres.start(folder)
     try:
