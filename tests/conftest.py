@@ -1,38 +1,14 @@
-"""Real engines for the tests: one PostgreSQL per test worker, and NATS where a test asks for it.
-
-Engines are started before Django reads its settings, because the database's address is one of them.
-"""
+"""Real engines for the tests: one PostgreSQL per test worker (``tests/plugin.py``), NATS where a test asks for it."""
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-_data = Path(tempfile.mkdtemp(prefix="quartier-test-"))
-os.environ["QUARTIER_DATA"] = str(_data)
-for _name in ("QUARTIER_CONFIG", "QUARTIER_BASE_URL", "QUARTIER_NATS_URL", "QUARTIER_OIDC_SERVER"):
-    os.environ.pop(_name, None)
-
-from quartier.engines import nats, postgres  # noqa: E402 (reads the environment set above)
-
-_data.chmod(0o755)
-_postgres = postgres.start(_data, durable=False)
-os.environ["QUARTIER_POSTGRES_URL"] = _postgres.url()
-
-
-def _stop() -> None:
-    _postgres.stop()
-    shutil.rmtree(_postgres.sockets, ignore_errors=True)
-    shutil.rmtree(_data, ignore_errors=True)
-
-
-atexit.register(_stop)
+from quartier.engines import nats
+from quartier.engines.bus import Bus
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +20,7 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats.Serve
 
 
 @pytest.fixture
-async def bus(nats_server: nats.Server) -> AsyncIterator[object]:
+async def bus(nats_server: nats.Server) -> AsyncIterator[Bus]:
     """A connection to NATS with empty streams."""
     from quartier.engines import bus as engine
 
@@ -66,6 +42,7 @@ def store(transactional_db: None) -> Iterator[str]:
     """URL of the test database with an empty store of observations; for code that opens its own connections."""
     from django.db import connection
 
-    yield _postgres.url(connection.settings_dict["NAME"])
+    settings = connection.settings_dict
+    yield f"postgresql://{settings['USER']}@/{settings['NAME']}?host={quote(settings['HOST'], safe='')}"
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {STORE_TABLES}")

@@ -95,7 +95,8 @@ async def note_devices(connection: AsyncConnection[TupleRow], work: Sequence[Wor
         for id_, one in newest.items()
     )
     await connection.execute(
-        "UPDATE twin_device d SET last_seen_at = k.time, last_frame_counter = coalesce(k.counter, d.last_frame_counter),"
+        "UPDATE twin_device d SET last_seen_at = k.time,"
+        " last_frame_counter = coalesce(k.counter, d.last_frame_counter),"
         " battery_v = coalesce(k.battery_v, d.battery_v), battery_percent = coalesce(k.battery, d.battery_percent),"
         " rssi_dbm = coalesce(k.rssi, d.rssi_dbm), snr_db = coalesce(k.snr, d.snr_db)"
         " FROM unnest(%s::bigint[], %s::timestamptz[], %s::bigint[], %s::float8[], %s::float8[], %s::float8[],"

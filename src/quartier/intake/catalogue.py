@@ -252,7 +252,6 @@ async def listen(
     while not stop.is_set():
         try:
             async with pool.connection() as connection:
-                await connection.set_autocommit(True)
                 try:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     catalogue.forget()  # what was notified while nobody listened is unknown
@@ -262,7 +261,6 @@ async def listen(
                 finally:
                     with contextlib.suppress(psycopg.Error):
                         await connection.execute(f"UNLISTEN {CHANNEL}")
-                        await connection.set_autocommit(False)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.warning("catalogue.retry", error=str(error).strip())
             await asyncio.sleep(1)

@@ -1,8 +1,8 @@
 """What was committed is published, once and in order, from the table ``twin_change``.
 
 Order is that of (transaction id, position), and only transactions older than the oldest running one are read, so a
-batch that commits late is never passed over. The place where publishing stopped is read from the stream itself: its last
-message says which change it came from. So a crash at any moment neither loses nor repeats a change.
+batch that commits late is never passed over. The place where publishing stopped is read from the stream itself: its
+last message says which change it came from. So a crash at any moment neither loses nor repeats a change.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ async def series_facts(connection: AsyncConnection[TupleRow], ids: Iterable[int]
     """The facts of some series."""
     cursor = await connection.execute(
         "SELECT s.id, m.slug, t.kind, t.key, t.name, t.public, p.slug, s.channel, s.unit, s.result_type"
-        " FROM twin_series s JOIN twin_thing t ON t.id = s.thing_id JOIN cities_municipality m ON m.id = s.municipality_id"
+        " FROM twin_series s JOIN twin_thing t ON t.id = s.thing_id"
+        " JOIN cities_municipality m ON m.id = s.municipality_id"
         " JOIN twin_observedproperty p ON p.id = s.observed_property_id WHERE s.id = ANY(%s)",
         [list(ids)],
     )
@@ -84,13 +85,11 @@ class Publisher:
         while not stop.is_set():
             try:
                 async with self._pool.connection() as connection:
-                    await connection.set_autocommit(True)
                     try:
                         await self._lead(connection, stop, poll_s)
                     finally:
                         with contextlib.suppress(psycopg.Error):
                             await connection.execute("SELECT pg_advisory_unlock_all()")
-                            await connection.set_autocommit(False)
             except (
                 psycopg.OperationalError,
                 psycopg.InterfaceError,

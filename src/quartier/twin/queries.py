@@ -147,7 +147,7 @@ def count(series: Series) -> int:
 
 
 def chart(series: Series, since: datetime, until: datetime, *, max_points: int = 600) -> Chart:
-    """A period of a series: single readings where they are few enough, else the finest roll-up that is coarse enough."""
+    """A period of a series: single readings where they are few, else the finest roll-up that fits."""
     span = until - since
     if span <= timedelta(days=2):
         rows = readings(series, since, until, limit=max_points + 1)

@@ -86,7 +86,8 @@ _CORRECTED = """
     ) i
     JOIN twin_observation old USING (municipality_id, series_id, time)
     WHERE o.municipality_id = i.municipality_id AND o.series_id = i.series_id AND o.time = i.time
-      AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb OR old.flags <> (i.flags | i.kept))
+      AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb
+           OR old.flags <> (i.flags | i.kept))
     RETURNING o.municipality_id, o.series_id, o.time, o.flags, o.result, o.value,
               old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value
 ), revised AS (
@@ -304,7 +305,6 @@ class Recorder:
         self, connection: AsyncConnection[TupleRow], months: set[partitions.Month]
     ) -> None:
         await partitions.create(connection, months)
-        await connection.commit()
         self._months.known |= months
 
 

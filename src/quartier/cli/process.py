@@ -1,0 +1,62 @@
+"""What the processes ``intake`` and ``worker`` have in common: an event loop that ends on SIGTERM, and tasks whose
+failure ends the process (the supervisor starts it again) rather than going on by halves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+import uvloop
+
+from quartier.config import config
+from quartier.engines import logs
+
+log = structlog.get_logger(__name__)
+
+_GRACE_S = 8.0
+
+
+async def together(stop: asyncio.Event, tasks: Mapping[str, Awaitable[None]]) -> None:
+    """Run ``tasks`` until ``stop``, then wait for their ends. Raises the error of the first that fails."""
+    running = {asyncio.ensure_future(task): name for name, task in tasks.items()}
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        while not stop.is_set():
+            done, _ = await asyncio.wait({*running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                name = running.pop(task)
+                task.result()
+                log.info("process.task_ended", task=name)
+            if not running:
+                return
+        await asyncio.wait(running, timeout=_GRACE_S)
+    finally:
+        stop.set()
+        stopping.cancel()
+        for task in running:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+def run(role: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run ``main(stop)`` with signals and logging in place, until SIGTERM or Ctrl-C."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quartier.settings")
+    logs.configure(role, config().log_format)
+    import django  # noqa: PLC0415 (settings are read here, after the environment is complete)
+
+    django.setup()
+
+    async def supervised() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(supervised())

@@ -1,0 +1,202 @@
+"""Recording: what is acknowledged is there, exactly once, with state, marks and change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from quartier.engines.pools import Pool
+from quartier.twin.record import Corrected, Observation, Recorder, RecordError
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def minutes(n: float) -> datetime:
+    return NOON + timedelta(minutes=n)
+
+
+@pytest.fixture
+async def recorder(pool: Pool) -> AsyncIterator[Recorder]:
+    recorder = Recorder(pool)
+    await recorder.start()
+    yield recorder
+    await recorder.close()
+
+
+async def fetch(pool: Pool, query: str) -> list[tuple[Any, ...]]:
+    async with pool.connection() as connection:
+        return await (await connection.execute(query)).fetchall()
+
+
+OBSERVATIONS = "SELECT series_id, time, result, flags, origin, value FROM twin_observation ORDER BY 1, 2"
+STATE = "SELECT series_id, n, first_time, time, result, flags, value FROM twin_state ORDER BY 1"
+
+
+async def test_record_keeps_state_marks_and_change(pool: Pool, recorder: Recorder) -> None:
+    rows = [
+        Observation(1, 7, minutes(0), 20.5, 0, 100),
+        Observation(1, 7, minutes(70), 21.25, 1, 101),
+        Observation(1, 9, minutes(5), None, 0, None, {"text": "ä", "n": [1, 2]}),
+    ]
+    await recorder.record(rows)
+    assert await fetch(pool, OBSERVATIONS) == [
+        (7, minutes(0), 20.5, 0, 100, None),
+        (7, minutes(70), 21.25, 1, 101, None),
+        (9, minutes(5), None, 0, None, {"text": "ä", "n": [1, 2]}),
+    ]
+    assert await fetch(pool, STATE) == [
+        (7, 2, minutes(0), minutes(70), 21.25, 1, None),
+        (9, 1, minutes(5), minutes(5), None, 0, {"text": "ä", "n": [1, 2]}),
+    ]
+    assert await fetch(pool, "SELECT series_id, hour FROM twin_rollup_mark ORDER BY 1, 2") == [
+        (7, minutes(0)),
+        (7, minutes(60)),
+        (9, minutes(0)),
+    ]
+    assert await fetch(pool, "SELECT series_ids, times, results, flags, vals FROM twin_change") == [
+        (
+            [7, 7, 9],
+            [minutes(0), minutes(70), minutes(5)],
+            [20.5, 21.25, None],
+            [0, 1, 0],
+            [None, None, {"text": "ä", "n": [1, 2]}],
+        )
+    ]
+
+
+async def test_record_again_changes_nothing(pool: Pool, recorder: Recorder) -> None:
+    await recorder.record([Observation(1, 7, minutes(0), 20.5, 0, 100)])
+    await recorder.record([Observation(1, 7, minutes(0), 99.0, 0, 101), Observation(1, 7, minutes(0), 98.0)])
+    assert await fetch(pool, OBSERVATIONS) == [(7, minutes(0), 20.5, 0, 100, None)]
+    assert await fetch(pool, STATE) == [(7, 1, minutes(0), minutes(0), 20.5, 0, None)]
+    assert len(await fetch(pool, "SELECT 1 FROM twin_change")) == 1
+
+
+async def test_late_observation_counts_but_is_not_the_newest(pool: Pool, recorder: Recorder) -> None:
+    await recorder.record([Observation(1, 7, minutes(10), 2.0)])
+    await recorder.record([Observation(1, 7, minutes(-10), 1.0)])
+    assert await fetch(pool, STATE) == [(7, 2, minutes(-10), minutes(10), 2.0, 0, None)]
+
+
+async def test_unpublished_history_leaves_no_change(pool: Pool, recorder: Recorder) -> None:
+    await recorder.record([Observation(1, 7, minutes(0), 1.0)], publish=False)
+    assert await fetch(pool, "SELECT 1 FROM twin_change") == []
+    assert len(await fetch(pool, "SELECT 1 FROM twin_rollup_mark")) == 1
+
+
+async def test_correct_keeps_the_old_value_and_what_people_said(pool: Pool, recorder: Recorder) -> None:
+    await recorder.record(
+        [
+            Observation(1, 7, minutes(0), 1.0, 128, 100),  # dismissed by a steward
+            Observation(1, 7, minutes(1), 2.0, 64, 101),  # confirmed, but the value changes below
+            Observation(1, 7, minutes(2), 3.0, 0, 102),
+        ]
+    )
+    counts = await recorder.correct(
+        [
+            Observation(1, 7, minutes(0), 1.0, 4, 100),
+            Observation(1, 7, minutes(1), 20.0, 0, 101),
+            Observation(1, 7, minutes(2), 3.0, 0, 102),
+            Observation(1, 7, minutes(3), 4.0, 0, 103),
+        ],
+        reason="codec",
+    )
+    assert counts == Corrected(added=1, corrected=2)
+    assert await fetch(pool, OBSERVATIONS) == [
+        (7, minutes(0), 1.0, 4 | 128, 100, None),
+        (7, minutes(1), 20.0, 0, 101, None),
+        (7, minutes(2), 3.0, 0, 102, None),
+        (7, minutes(3), 4.0, 0, 103, None),
+    ]
+    assert await fetch(pool, "SELECT time, result, flags, origin, reason FROM twin_revision ORDER BY 1") == [
+        (minutes(0), 1.0, 128, 100, "codec"),
+        (minutes(1), 2.0, 64, 101, "codec"),
+    ]
+    assert await fetch(pool, STATE) == [(7, 4, minutes(0), minutes(3), 4.0, 0, None)]
+
+
+async def test_many_writers_are_committed_together(pool: Pool, recorder: Recorder) -> None:
+    async def write(series_id: int) -> None:
+        for n in range(20):
+            await recorder.record([Observation(1, series_id, minutes(n), float(n))])
+
+    await asyncio.gather(*(write(series_id) for series_id in range(1, 65)))
+    assert await fetch(pool, "SELECT count(*), sum(result) FROM twin_observation") == [(1280, 64 * 190.0)]
+    assert await fetch(pool, "SELECT sum(n), count(*) FROM twin_state") == [(1280, 64)]
+    (changes,) = (await fetch(pool, "SELECT count(*) FROM twin_change"))[0]
+    assert changes < 200, "writers that wait at the same time share a commit"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Observation(1, 7, NOON, float("nan")), "series 7: result nan is not a finite number"),
+        (Observation(1, 7, NOON, float("inf")), "series 7: result inf is not a finite number"),
+        (Observation(1, 7, NOON, None), "series 7: no result"),
+        (
+            Observation(1, 7, NOON.replace(tzinfo=None), 1.0),
+            "series 7: time 2026-07-01 12:00:00 has no time zone",
+        ),
+        (
+            Observation(1, 7, NOON.replace(year=1800), 1.0),
+            "series 7: time 1800-07-01T12:00:00+00:00 is out of range",
+        ),
+    ],
+)
+async def test_bad_row_is_refused_and_named(
+    pool: Pool, recorder: Recorder, row: Observation, message: str
+) -> None:
+    with pytest.raises(RecordError) as caught:
+        await recorder.record([Observation(1, 8, NOON, 1.0), row])
+    assert str(caught.value) == message
+    assert await fetch(pool, OBSERVATIONS) == []
+
+
+async def test_bad_caller_does_not_hurt_its_neighbours(pool: Pool, recorder: Recorder) -> None:
+    """A number that does not fit its column passes our checks and fails in the store, in a shared commit."""
+    bad = Observation(1, 7, NOON, None, 0, None, {"x": "\u0000"})  # jsonb holds no NUL
+    results = await asyncio.gather(
+        recorder.record([Observation(1, 1, NOON, 1.0)]),
+        recorder.record([bad]),
+        recorder.record([Observation(1, 2, NOON, 2.0)]),
+        return_exceptions=True,
+    )
+    assert [type(r).__name__ for r in results] == ["NoneType", "RecordError", "NoneType"]
+    assert [row[0] for row in await fetch(pool, OBSERVATIONS)] == [1, 2]
+
+
+async def test_lost_connections_are_waited_out(pool: Pool, recorder: Recorder, store: str) -> None:
+    """Every connection of the pool is cut while writers wait; nothing acknowledged is lost or doubled."""
+
+    async def cut() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0.05)
+            async with await psycopg.AsyncConnection.connect(store, autocommit=True) as other:
+                await other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'quartier' AND pid <> pg_backend_pid()"
+                )
+
+    async def write(series_id: int) -> None:
+        for n in range(60):
+            await recorder.record([Observation(1, series_id, minutes(n), float(n))])
+
+    await asyncio.gather(cut(), *(write(series_id) for series_id in range(1, 9)))
+    assert await fetch(pool, "SELECT count(*) FROM twin_observation") == [(480,)]
+    assert await fetch(pool, "SELECT DISTINCT n FROM twin_state") == [(60,)]
+
+
+async def test_history_finds_or_makes_its_partitions(pool: Pool, recorder: Recorder) -> None:
+    times = [datetime(2019, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)]
+    await recorder.record([Observation(1, 7, time, 1.0) for time in times])
+    names = await fetch(
+        pool,
+        "SELECT tableoid::regclass::text, time FROM twin_observation ORDER BY time",
+    )
+    assert names == [("twin_observation_2019_12", times[0]), ("twin_observation_2020_01", times[1])]
+    assert (await fetch(pool, "SELECT time, n FROM twin_state")) == [(times[1], 2)]
