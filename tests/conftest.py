@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
 from quartier.engines import nats
 from quartier.engines.bus import Bus
+from quartier.engines.pools import Pool, async_pool
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,9 @@ async def bus(nats_server: nats.Server) -> AsyncIterator[Bus]:
     await connection.close()
 
 
+if TYPE_CHECKING:  # models cannot be imported before Django is set up
+    from tests.world import World
+
 STORE_TABLES = (
     "twin_observation, twin_revision, twin_state, twin_rollup_15min, twin_rollup_1h, twin_rollup_1d, "
     "twin_rollup_mark, twin_change"
@@ -46,3 +51,18 @@ def store(transactional_db: None) -> Iterator[str]:
     yield f"postgresql://{settings['USER']}@/{settings['NAME']}?host={quote(settings['HOST'], safe='')}"
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {STORE_TABLES}")
+
+
+@pytest.fixture
+def world(store: str) -> World:
+    """Musterstadt with one climate station, and all properties."""
+    from tests.world import make_world
+
+    return make_world()
+
+
+@pytest.fixture
+async def pool(store: str) -> AsyncIterator[Pool]:
+    """A pool on the test database."""
+    async with async_pool(store) as opened:
+        yield opened

@@ -15,7 +15,7 @@ from quartier.engines.bus import OBSERVED, Bus
 from quartier.engines.pools import Pool
 from quartier.twin.publish import Publisher
 from quartier.twin.record import Observation, Recorder
-from tests.twin.conftest import World
+from tests.world import World
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

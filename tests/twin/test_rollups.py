@@ -12,7 +12,7 @@ from quartier.engines.pools import Pool
 from quartier.twin import correct, rollups
 from quartier.twin.flags import Flag, is_bad
 from quartier.twin.record import Observation, Recorder
-from tests.twin.conftest import World
+from tests.world import World
 
 BERLIN = ZoneInfo("Europe/Berlin")
 # The night in which clocks go back: the civil day of 25 October 2026 has 25 hours.
@@ -57,7 +57,7 @@ async def stored(pool: Pool, table: str, series_id: int) -> dict[datetime, Row]:
             " WHERE series_id = %s ORDER BY bucket",
             [series_id],
         )
-        return {row[0]: row for row in await cursor.fetchall()}  # type: ignore[misc]
+        return {row[0]: row for row in await cursor.fetchall()}
 
 
 def assert_same(found: dict[datetime, Row], wanted: dict[datetime, Row]) -> None:

@@ -14,7 +14,7 @@ from quartier.engines.pools import async_pool
 async def main(stop: asyncio.Event) -> None:
     """Work until ``stop``."""
     from quartier.intake import catalogue  # noqa: PLC0415 (needs Django set up)
-    from quartier.intake.codecs import CodecPool  # noqa: PLC0415
+    from quartier.intake.codecs.sandbox import CodecPool  # noqa: PLC0415
     from quartier.intake.interpreter import Interpreter  # noqa: PLC0415
     from quartier.intake.pipeline import Pipeline  # noqa: PLC0415
     from quartier.sources.service import tasks  # noqa: PLC0415

@@ -63,7 +63,7 @@ async def housekeeping(pool: Pool) -> None:
 async def main(stop: asyncio.Event) -> None:
     """Work until ``stop``."""
     from quartier.climate.derivations import DERIVATIONS  # noqa: PLC0415 (needs Django set up)
-    from quartier.intake.codecs import CodecPool  # noqa: PLC0415
+    from quartier.intake.codecs.sandbox import CodecPool  # noqa: PLC0415
     from quartier.intake.neighbours import check_neighbours  # noqa: PLC0415
     from quartier.intake.replay import Replayer  # noqa: PLC0415
     from quartier.twin import rollups  # noqa: PLC0415

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
@@ -25,9 +27,12 @@ class Bus:
     js: JetStreamContext
 
     async def close(self) -> None:
-        """Send what is waiting and disconnect."""
+        """Send what is waiting and disconnect. Subscriptions end where they are; streams keep what was not taken."""
+        if self.nc.is_connected:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await self.nc.flush(timeout=2)
         if not self.nc.is_closed:
-            await self.nc.drain()
+            await self.nc.close()
 
 
 async def _ensure_stream(js: JetStreamContext, wanted: StreamConfig) -> None:

@@ -16,7 +16,8 @@ from quartier.cities import audit
 from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
 from quartier.intake import mapping
-from quartier.intake.codecs import Call, CodecError, CodecPool, CodecReport, Decoded
+from quartier.intake.codecs.calls import Call, CodecError, CodecReport, Decoded
+from quartier.intake.codecs.sandbox import CodecPool
 from quartier.intake.models import Codec, FieldMapping, QualityFinding, RefusedMessage, Replay
 from quartier.intake.parsers import MessageError
 from quartier.twin import correct

@@ -19,7 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from quartier.intake import mapping, parsers, quality
 from quartier.intake.catalogue import Catalogue, DeviceFacts, SeriesKey
-from quartier.intake.codecs import Call, CodecError, CodecPool, Decoded
+from quartier.intake.codecs.calls import Call, CodecError, Decoded
+from quartier.intake.codecs.sandbox import CodecPool
 from quartier.intake.inbox import RawMessage
 from quartier.intake.parsers import MessageError, Uplink
 from quartier.twin import correct

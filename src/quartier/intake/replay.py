@@ -20,7 +20,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from quartier.engines.bus import INBOX, Bus
 from quartier.intake.catalogue import Catalogue
-from quartier.intake.codecs import CodecPool
+from quartier.intake.codecs.sandbox import CodecPool
 from quartier.intake.inbox import RawMessage, decode
 from quartier.intake.interpreter import Arrived, Interpreter, Outcome, Pool
 from quartier.twin import correct
@@ -48,12 +48,15 @@ class Progress:
 class Replayer:
     """Carries out the replays that were asked for, one after the other."""
 
-    def __init__(self, pool: Pool, bus: Bus, recorder: Recorder, codecs: CodecPool) -> None:
+    def __init__(
+        self, pool: Pool, bus: Bus, recorder: Recorder, codecs: CodecPool, *, codecs_started: bool = False
+    ) -> None:
+        """``codecs`` are started with the first replay (most processes never see one), unless they run already."""
         self._pool = pool
         self._bus = bus
         self._recorder = recorder
         self._codecs = codecs
-        self._codecs_started = False
+        self._codecs_started = codecs_started
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take waiting replays until ``stop``. One that a dead process left unfinished is begun again."""
@@ -123,8 +126,9 @@ class Replayer:
             pending_bytes_limit=256 * 1024 * 1024,
         )
         try:
-            progress.total = (await subscription.consumer_info()).num_pending or 0
-            progress.total += subscription.pending_msgs
+            info = await subscription.consumer_info()
+            delivered = info.delivered.consumer_seq if info.delivered else 0
+            progress.total = delivered + (info.num_pending or 0)
             batch: list[Arrived] = []
             written = time.monotonic()
             while progress.done < progress.total:

@@ -1,14 +1,10 @@
-"""A little world for the tests of the twin."""
+"""A little world for tests that record: one city, one station, all properties."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import pytest
-
 from quartier.cities.models import Municipality
-from quartier.engines.pools import Pool, async_pool
 from quartier.twin.models import ObservedProperty, Series, Thing
 from quartier.twin.properties import catalogue
 
@@ -33,8 +29,7 @@ class World:
         )
 
 
-@pytest.fixture
-def world(store: str) -> World:
+def make_world() -> World:
     """Musterstadt with one climate station, and all properties."""
     municipality = Municipality.objects.create(
         slug="musterstadt", name="Musterstadt", lon=7.5, lat=51.5, west=7.4, south=51.4, east=7.6, north=51.6
@@ -59,10 +54,3 @@ def world(store: str) -> World:
         for p in catalogue().values()
     }
     return World(municipality, thing, properties)
-
-
-@pytest.fixture
-async def pool(store: str) -> AsyncIterator[Pool]:
-    """A pool on the test database."""
-    async with async_pool(store) as opened:
-        yield opened
