@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from quartier.climate import indices
-from quartier.climate.derivations import DERIVATIONS, Context, Derivation, applicable
+from quartier.climate.derivations import DERIVATIONS
+from quartier.twin.derive import Derivation, Surroundings
 from quartier.twin.properties import catalogue
 
 STATION = {
@@ -18,66 +19,35 @@ STATION = {
 }
 
 
-@pytest.mark.parametrize("derivation", DERIVATIONS.values(), ids=lambda derivation: derivation.slug)
+def surroundings(wind_height_m: float) -> Surroundings:
+    return Surroundings(np.full(3, 90.0), {slug: np.full(3, wind_height_m) for slug in STATION})
+
+
+@pytest.mark.parametrize("derivation", DERIVATIONS, ids=lambda derivation: derivation.slug)
 def test_derivation_is_usable(derivation: Derivation) -> None:
     assert derivation.slug == derivation.output
     assert {derivation.output, *derivation.inputs} <= set(catalogue())
     assert derivation.anchor in derivation.inputs
     assert set(derivation.tolerance_s) == set(derivation.inputs)
     assert derivation.tolerance_s[derivation.anchor] == 0
-    assert not set(derivation.inputs) & set(DERIVATIONS)
-    result = derivation.compute({slug: STATION[slug] for slug in derivation.inputs}, Context())
+    assert not set(derivation.inputs) & {other.slug for other in DERIVATIONS}
+    result = derivation.function({slug: STATION[slug] for slug in derivation.inputs}, surroundings(3.0))
     assert result.shape == (3,)
     assert np.isnan(result[2])
     limits = catalogue()[derivation.output].limits
     assert all(np.isnan(value) or limits.minimum <= value <= limits.maximum for value in result)
 
 
-@pytest.mark.parametrize(
-    ("measured", "outputs"),
-    [
-        (set(), []),
-        ({"air_temperature"}, []),
-        (
-            {"air_temperature", "relative_humidity", "battery_voltage"},  # Decentlab DL-SHT35
-            ["dew_point", "absolute_humidity", "heat_index", "wet_bulb_temperature"],
-        ),
-        (
-            {"air_temperature", "black_globe_temperature", "wind_speed"},
-            ["mean_radiant_temperature"],
-        ),
-        (
-            set(STATION),  # DL-ATM41 and DL-BLG at one station
-            [
-                "dew_point",
-                "absolute_humidity",
-                "heat_index",
-                "wet_bulb_temperature",
-                "mean_radiant_temperature",
-                "utci",
-                "pet",
-            ],
-        ),
-        (
-            {"air_temperature", "relative_humidity", "dew_point"},
-            ["absolute_humidity", "heat_index", "wet_bulb_temperature"],
-        ),
-    ],
-)
-def test_applicable(measured: set[str], outputs: list[str]) -> None:
-    assert [derivation.output for derivation in applicable(measured)] == outputs
-
-
-def test_context_reaches_the_formulas() -> None:
-    inputs = {slug: values[:1] for slug, values in STATION.items()}
+def test_wind_is_scaled_from_the_height_of_its_device() -> None:
+    by_slug = {derivation.slug: derivation for derivation in DERIVATIONS}
+    heights = Surroundings(np.full(3, 90.0), {slug: np.array([2.0, np.nan, 2.0]) for slug in STATION})
     radiation = indices.mean_radiant_temperature(
-        [27.0], 38.0, 1.5, globe_diameter_m=0.05, globe_emissivity=0.9
+        STATION["air_temperature"], STATION["black_globe_temperature"], STATION["wind_speed"]
     )
-    context = Context(wind_height_m=2.0, globe_diameter_m=0.05, globe_emissivity=0.9)
-    assert DERIVATIONS["mean_radiant_temperature"].compute(inputs, context) == pytest.approx(radiation)
-    assert DERIVATIONS["utci"].compute(inputs, context) == pytest.approx(
-        indices.utci(27.0, radiation, 1.5, 50.0, wind_height_m=2.0)
-    )
-    assert DERIVATIONS["pet"].compute(inputs, context) == pytest.approx(
-        indices.pet(27.0, radiation, 1.5, 50.0, 1005.0, wind_height_m=2.0)
-    )
+    for slug, formula, extra in (("utci", indices.utci, ()), ("pet", indices.pet, ("air_pressure",))):
+        inputs = [STATION["air_temperature"], radiation, STATION["wind_speed"], STATION["relative_humidity"]]
+        inputs += [STATION[name] for name in extra]
+        found = by_slug[slug].function(STATION, heights)
+        for row, height_m in ((0, 2.0), (1, 3.0)):
+            wanted = formula(*(column[row] for column in inputs), wind_height_m=height_m)
+            assert found[row] == pytest.approx(wanted)

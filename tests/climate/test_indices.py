@@ -207,9 +207,8 @@ def test_moist_air_outside_of_validity(
 
 
 @pytest.mark.parametrize("height_m", [0.0, 0.05, -3.0, 201.0, NAN])
-def test_wind_height_refused(height_m: float) -> None:
-    with pytest.raises(ValueError, match="wind cannot be scaled"):
-        indices.utci(20, 20, 1, 50, wind_height_m=height_m)
+def test_no_wind_from_senseless_height(height_m: float) -> None:
+    assert np.isnan(indices.utci(20, 20, 1, 50, wind_height_m=height_m))
 
 
 def test_gaps_stay_gaps_and_shapes_stay_shapes() -> None:

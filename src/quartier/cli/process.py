@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 import uvloop
@@ -22,8 +23,8 @@ _GRACE_S = 8.0
 
 async def together(stop: asyncio.Event, tasks: Mapping[str, Awaitable[None]]) -> None:
     """Run ``tasks`` until ``stop``, then wait for their ends. Raises the error of the first that fails."""
-    running = {asyncio.ensure_future(task): name for name, task in tasks.items()}
-    stopping = asyncio.ensure_future(stop.wait())
+    running: dict[asyncio.Future[Any], str] = {asyncio.ensure_future(task): name for name, task in tasks.items()}
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
         while not stop.is_set():
             done, _ = await asyncio.wait({*running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -115,16 +115,16 @@ def mean_radiant_temperature(
     return result
 
 
-def wind_at_height(wind_speed: ArrayLike, from_height_m: float, to_height_m: float) -> Floats:
+def wind_at_height(wind_speed: ArrayLike, from_height_m: ArrayLike, to_height_m: float) -> Floats:
     """Wind speed brought from one height above ground to another by the logarithmic profile of the UTCI.
 
-    Raises ValueError for a height that is not well above the roughness of the ground.
+    NaN for a height from 0.1 m down (the roughness of the ground) or above 200 m, where the profile says nothing.
     """
-    for height_m in (from_height_m, to_height_m):
-        if not 0.1 <= height_m <= 200:
-            raise ValueError(f"wind cannot be scaled to or from a height of {height_m:g} m")
-    factor = log(to_height_m / ROUGHNESS_M) / log(from_height_m / ROUGHNESS_M)
-    return np.asarray(wind_speed, dtype=np.float64) * factor
+    height = np.asarray(from_height_m, dtype=np.float64)
+    sensible = np.where((height >= 0.1) & (height <= 200), height, np.nan)
+    factor = log(to_height_m / ROUGHNESS_M) / np.log(sensible / ROUGHNESS_M)
+    scaled: Floats = np.asarray(wind_speed, dtype=np.float64) * factor
+    return scaled
 
 
 def utci(
@@ -133,7 +133,7 @@ def utci(
     wind_speed: ArrayLike,
     relative_humidity: ArrayLike,
     *,
-    wind_height_m: float = UTCI_WIND_HEIGHT_M,
+    wind_height_m: ArrayLike = UTCI_WIND_HEIGHT_M,
 ) -> Floats:
     """Universal Thermal Climate Index in °C; wind in m/s, measured ``wind_height_m`` above ground.
 
@@ -159,7 +159,7 @@ def pet(
     relative_humidity: ArrayLike,
     air_pressure: ArrayLike,
     *,
-    wind_height_m: float = PET_WIND_HEIGHT_M,
+    wind_height_m: ArrayLike = PET_WIND_HEIGHT_M,
 ) -> Floats:
     """Physiologically equivalent temperature in °C (VDI 3787-2: 35 years, 1.75 m, 75 kg, 0.9 clo, 80 W).
 
