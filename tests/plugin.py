@@ -1,4 +1,4 @@
-"""Starts the tests' PostgreSQL. Loaded by ``-p tests.plugin``, because Django reads its settings before any conftest."""
+"""Starts the tests' PostgreSQL. Loaded by ``-p tests.plugin``: Django reads its settings before any conftest."""
 
 from __future__ import annotations
 
