@@ -21,6 +21,9 @@ export interface Observed {
   readings: Reading[];
 }
 
+// What the server lets one page follow.
+const MAXIMUM_THINGS = 200;
+
 type Follower = (reading: Reading) => void;
 
 const followers = new Map<string, Set<Follower>>();
@@ -52,14 +55,14 @@ function close(): void {
 
 function open(): void {
   planned = undefined;
-  const things = [...followers.keys()].sort().join(",");
+  const things = [...followers.keys()].sort().slice(0, MAXIMUM_THINGS).join(",");
   if (!things || document.visibilityState !== "visible") return close();
   if (source && opened === things && source.readyState !== EventSource.CLOSED) return;
   close();
   opened = things;
   source = new EventSource(`/live/events?things=${encodeURIComponent(things)}`);
   source.addEventListener("message", receive);
-  source.addEventListener("observed", receive);
+  source.addEventListener("readings", receive);
   source.addEventListener("error", () => {
     // The browser retries by itself unless the server said no (too many visitors): then later and later.
     if (source?.readyState === EventSource.CLOSED) {

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
-from django.template.loader import render_to_string, select_template
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
@@ -42,10 +42,14 @@ def static_file(path: str) -> str:
     return assets.static_url(path)
 
 
+def _flat(context: template.Context) -> dict[str, Any]:
+    return {str(name): value for name, value in context.flatten().items()}
+
+
 @register.simple_block_tag(takes_context=True)
 def part(context: template.Context, content: str, name: str, **values: Any) -> SafeString:
     """``{% part "card" title=… %}…{% endpart %}``: the component ``portal/parts/<name>.html`` around its content."""
-    flat = {**context.flatten(), **values, "content": mark_safe(content)}  # noqa: S308 (rendered by Django already)
+    flat: dict[str, Any] = {**_flat(context), **values, "content": mark_safe(content)}  # noqa: S308 (rendered by Django already)
     return mark_safe(render_to_string(f"portal/parts/{name}.html", flat))  # noqa: S308
 
 
@@ -91,9 +95,9 @@ def age(moment: datetime | None, now: datetime | None = None) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def theme_part(context: template.Context, name: str) -> SafeString:
-    """A part that a city's theme may replace: ``portal/themes/<theme>/<name>.html``, else ``portal/parts/<name>.html``."""
+    """A part that a city may replace: ``portal/themes/<theme>/<name>.html``, else ``portal/parts/<name>.html``."""
     theme = context.get("theme")
     candidates = [f"portal/parts/{name}.html"]
     if theme:
         candidates.insert(0, f"portal/themes/{theme}/{name}.html")
-    return mark_safe(select_template(candidates).render(context.flatten()))  # noqa: S308
+    return mark_safe(render_to_string(candidates, _flat(context)))  # noqa: S308

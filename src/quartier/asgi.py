@@ -1,0 +1,106 @@
+"""The web server's application: machines' side and people's side on one port.
+
+``/api`` (makers, webhooks), ``/live`` (server-sent events), ``/health`` and ``/metrics`` are Starlette on asynchronous
+connections; everything else is Django. Around all of it stand the limits and headers that no page may forget.
+
+    granian --interface asgi quartier.asgi:application
+"""
+
+# ruff: noqa: E402 (Django is set up before the rooms import their models)
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quartier.settings")
+
+from django.core.asgi import get_asgi_application
+
+django: Any = get_asgi_application()
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute, Mount
+
+from quartier.config import config
+from quartier.engines import bus as engine
+from quartier.engines.pools import async_pool
+from quartier.portal import live
+from quartier.portal.server import Assets, Connected, LowerCaseHeaders, RequestLimit, SecurityHeaders
+
+log = structlog.get_logger(__name__)
+
+# Five megabytes of a form (DATA_UPLOAD_MAX_MEMORY_SIZE) and what multipart puts around them.
+MAXIMUM_REQUEST_BYTES = 6 * 1024 * 1024
+_WAIT_FOR_BUS_S = 3.0
+
+
+def _routes_of(module: str) -> list[BaseRoute]:
+    """The routes of a room that is still being built."""
+    if find_spec(module) is None:
+        return []
+    found: list[BaseRoute] = import_module(module).routes
+    return found
+
+
+async def _connect(app: Starlette) -> None:
+    """Connect to the bus and start what lives on it. Pages are served meanwhile; /api and /live answer 503."""
+    connection = await engine.connect(name="quartier-web")
+    app.state.bus = connection
+    app.state.live = live.Hub(connection)
+    await app.state.live.start()
+    log.info("connected to the bus")
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Open the pool and the bus for the machines' side; close them when the server stops."""
+    app.state.bus = app.state.live = None
+    app.state.pool = async_pool(name="quartier-web")
+    await app.state.pool.open(wait=False)
+    connecting = asyncio.create_task(_connect(app))
+    await asyncio.wait({connecting}, timeout=_WAIT_FOR_BUS_S)
+    if connecting.done() and (error := connecting.exception()):
+        log.error("the bus cannot be reached; live values and the API are off", error=str(error))
+    try:
+        yield
+    finally:
+        connecting.cancel()
+        if app.state.live is not None:
+            await app.state.live.close()
+        if app.state.bus is not None:
+            await app.state.bus.close()
+        await app.state.pool.close(timeout=2)
+
+
+routes: list[BaseRoute] = [
+    Mount("/static", Assets()),
+    Mount("/api", routes=_routes_of("quartier.sources.api"), middleware=[Middleware(Connected)]),
+    Mount("/live", routes=live.routes, middleware=[Middleware(Connected)]),
+    *_routes_of("quartier.engines.health"),
+    Mount("/", LowerCaseHeaders(django)),
+]
+
+application = Starlette(
+    routes=routes,
+    lifespan=lifespan,
+    debug=config().debug,
+    middleware=[
+        Middleware(
+            SecurityHeaders,
+            https=config().public_url.startswith("https://"),
+            map_style=config().map_style_url,
+            sign_in=config().oidc_server,
+        ),
+        Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+        Middleware(RequestLimit, maximum=MAXIMUM_REQUEST_BYTES),
+    ],
+)

@@ -1,0 +1,200 @@
+"""Around every answer: limits, security headers, and how static files are served.
+
+The Content Security Policy is written here as ASGI middleware and not with django-csp, because it holds for the
+machines' side and for static files as well, and because our policy needs neither nonces nor exceptions per page.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import django.contrib.admin
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from quartier.portal.assets import STATIC
+
+# Not in every Python's table.
+mimetypes.add_type("font/woff2", ".woff2")
+
+_YEAR_S = 365 * 24 * 3600
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") and parts.netloc else ""
+
+
+def content_security_policy(*, map_style: str = "", sign_in: str = "") -> str:
+    """The policy for every page: nothing inline, nothing from elsewhere.
+
+    The origin of another base map's style may be read from; the form of the sign-in may lead to the OpenID Connect
+    issuer (browsers apply form-action to redirects, too).
+    """
+    tiles = _origin(map_style)
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        # KERN's icons and the QR code of the second factor are data addresses, map sprites are blobs.
+        "img-src": f"'self' data: blob: {tiles}",
+        "font-src": "'self'",
+        "connect-src": f"'self' {tiles}",
+        "worker-src": "'self'",
+        "manifest-src": "'self'",
+        "form-action": f"'self' {_origin(sign_in)}",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+    }
+    return "; ".join(f"{name} {value.strip()}" for name, value in policy.items())
+
+
+class SecurityHeaders:
+    """Adds the headers that keep other sites and injected scripts out; a view's own value wins."""
+
+    def __init__(self, app: ASGIApp, *, https: bool = False, map_style: str = "", sign_in: str = "") -> None:
+        self.app = app
+        self.headers = {
+            "Content-Security-Policy": content_security_policy(map_style=map_style, sign_in=sign_in),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Permissions-Policy": "geolocation=(self), camera=(), microphone=(), payment=(), usb=()",
+        }
+        if https:
+            self.headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI demands."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self.headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class LowerCaseHeaders:
+    """Writes header names as ASGI wants them; Django keeps its own spelling, which Starlette's middleware overlooks."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI demands."""
+
+        async def lowered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [(name.lower(), value) for name, value in message["headers"]]
+            await send(message)
+
+        await self.app(scope, receive, lowered)
+
+
+class _TooLarge(Exception):
+    """The body of a request is larger than anything that we take."""
+
+
+class RequestLimit:
+    """Refuses bodies that are too large: at once where the length is stated, else when the limit is passed."""
+
+    def __init__(self, app: ASGIApp, *, maximum: int) -> None:
+        self.app = app
+        self.maximum = maximum
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI demands."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stated = Headers(scope=scope).get("content-length", "")
+        refusal = PlainTextResponse(f"Request too large: at most {self.maximum} bytes are taken.\n", 413)
+        if stated.isdecimal() and int(stated) > self.maximum:
+            await refusal(scope, receive, send)
+            return
+        got, begun = 0, False
+
+        async def counted() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > self.maximum:
+                raise _TooLarge
+            return message
+
+        async def noticed(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noticed)
+        except _TooLarge:
+            if not begun:
+                await refusal(scope, receive, send)
+
+
+class Connected:
+    """Answers 503 while the bus is away, so that the rooms behind it may rely on ``app.state.bus``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as ASGI demands."""
+        if scope["type"] == "http" and getattr(scope["app"].state, "bus", None) is None:
+            body = {
+                "error": "unavailable",
+                "field": "",
+                "detail": "the message bus cannot be reached at the moment",
+            }
+            await JSONResponse(body, 503, {"Retry-After": "5"})(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+class Assets(StaticFiles):
+    """Static files of the portal and of Django's admin.
+
+    What carries its content's digest in its address is cached for ever; text files were compressed by the build.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(directory=STATIC)
+        # An editable installation may be entered before anything was built.
+        self.all_directories = [STATIC, Path(django.contrib.admin.__file__).parent / "static"]
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """The answer for one file."""
+        request_headers = Headers(scope=scope)
+        path = Path(full_path)
+        for_ever = "/build/assets/" in path.as_posix() or scope["query_string"].startswith(b"v=")
+        headers = {
+            "Cache-Control": f"public, max-age={_YEAR_S}, immutable" if for_ever else "public, max-age=300",
+            "Vary": "Accept-Encoding",
+        }
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        packed = path.with_name(path.name + ".gz")
+        if "gzip" in request_headers.get("accept-encoding", "") and packed.is_file():
+            path, stat_result = packed, packed.stat()
+            headers["Content-Encoding"] = "gzip"
+        response = FileResponse(
+            path, status_code=status_code, stat_result=stat_result, headers=headers, media_type=media_type
+        )
+        if self.is_not_modified(response.headers, request_headers):
+            return NotModifiedResponse(response.headers)
+        return response
