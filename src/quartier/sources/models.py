@@ -33,7 +33,9 @@ class Source(models.Model):
     last_error_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveIntegerField(default=0)
     received = models.BigIntegerField(default=0)
-    cursor = models.JSONField(default=dict, blank=True, help_text="where reading continues, e.g. retrieve_after_id")
+    cursor = models.JSONField(
+        default=dict, blank=True, help_text="where reading continues, e.g. retrieve_after_id"
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -6,37 +6,65 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('cities', '0001_initial'),
+        ("cities", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Source',
+            name="Source",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.SlugField(max_length=60, unique=True, verbose_name='Kennung')),
-                ('name', models.CharField(max_length=200, verbose_name='Name')),
-                ('kind', models.CharField(max_length=40, verbose_name='Art')),
-                ('settings', models.JSONField(blank=True, default=dict)),
-                ('sealed_credentials', models.TextField(blank=True, editable=False)),
-                ('enabled', models.BooleanField(default=True)),
-                ('state', models.CharField(choices=[('new', 'noch nie verbunden'), ('ok', 'verbunden'), ('waiting', 'wartet nach Fehler'), ('off', 'abgeschaltet')], default='new', max_length=12)),
-                ('state_since', models.DateTimeField(default=django.utils.timezone.now)),
-                ('last_message_at', models.DateTimeField(blank=True, null=True)),
-                ('last_error', models.TextField(blank=True)),
-                ('last_error_at', models.DateTimeField(blank=True, null=True)),
-                ('failures', models.PositiveIntegerField(default=0)),
-                ('received', models.BigIntegerField(default=0)),
-                ('cursor', models.JSONField(blank=True, default=dict, help_text='where reading continues, e.g. retrieve_after_id')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('municipality', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sources', to='cities.municipality')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.SlugField(max_length=60, unique=True, verbose_name="Kennung")),
+                ("name", models.CharField(max_length=200, verbose_name="Name")),
+                ("kind", models.CharField(max_length=40, verbose_name="Art")),
+                ("settings", models.JSONField(blank=True, default=dict)),
+                ("sealed_credentials", models.TextField(blank=True, editable=False)),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("new", "noch nie verbunden"),
+                            ("ok", "verbunden"),
+                            ("waiting", "wartet nach Fehler"),
+                            ("off", "abgeschaltet"),
+                        ],
+                        default="new",
+                        max_length=12,
+                    ),
+                ),
+                ("state_since", models.DateTimeField(default=django.utils.timezone.now)),
+                ("last_message_at", models.DateTimeField(blank=True, null=True)),
+                ("last_error", models.TextField(blank=True)),
+                ("last_error_at", models.DateTimeField(blank=True, null=True)),
+                ("failures", models.PositiveIntegerField(default=0)),
+                ("received", models.BigIntegerField(default=0)),
+                (
+                    "cursor",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="where reading continues, e.g. retrieve_after_id"
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="sources",
+                        to="cities.municipality",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['municipality_id', 'name'],
+                "ordering": ["municipality_id", "name"],
             },
         ),
     ]

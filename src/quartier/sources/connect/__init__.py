@@ -1,0 +1,1 @@
+"""Connections to outside systems that are read: one file per protocol."""
