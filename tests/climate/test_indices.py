@@ -197,6 +197,7 @@ def test_moist_air(
         (indices.wet_bulb_temperature, -21, 100),
         (indices.heat_index, 19.9, 50),
         (indices.heat_index, 51, 50),
+        (indices.heat_index, 50, 82),
         (indices.heat_index, NAN, 50),
     ],
 )
@@ -207,8 +208,18 @@ def test_moist_air_outside_of_validity(
 
 
 @pytest.mark.parametrize("height_m", [0.0, 0.05, -3.0, 201.0, NAN])
-def test_no_wind_from_senseless_height(height_m: float) -> None:
-    assert np.isnan(indices.utci(20, 20, 1, 50, wind_height_m=height_m))
+def test_wind_of_an_impossible_height_is_a_gap(height_m: float) -> None:
+    assert math.isnan(indices.utci(20, 20, 1, 50, wind_height_m=height_m))
+    assert math.isnan(indices.pet(20, 20, 1, 50, 1000, wind_height_m=height_m))
+
+
+def test_every_row_may_have_its_own_wind_height() -> None:
+    result = indices.utci(27, 22, 2.0, 50, wind_height_m=[10.0, 3.0, NAN])
+    assert result[:2].tolist() == [
+        indices.utci(27, 22, 2.0, 50).item(),
+        indices.utci(27, 22, 2.0, 50, wind_height_m=3.0).item(),
+    ]
+    assert math.isnan(result[2])
 
 
 def test_gaps_stay_gaps_and_shapes_stay_shapes() -> None:
@@ -246,7 +257,7 @@ def test_any_numbers_give_a_plausible_index_or_a_gap(rows: list[tuple[float, ...
     for result, low, high in (
         (indices.dew_point(air, humidity), -300, 60),
         (indices.absolute_humidity(air, humidity), 0, 140),
-        (indices.heat_index(air, humidity), 15, 160),
+        (indices.heat_index(air, humidity), 15, 60),
         (indices.wet_bulb_temperature(air, humidity), -25, 51),
         (radiation, -80, 120),
         (indices.utci(air, radiation, wind, humidity), -130, 100),

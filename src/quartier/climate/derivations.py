@@ -1,13 +1,12 @@
-"""Which comfort indices follow from which measurements: a table for the twin's engine of derived series.
+"""Which comfort indices follow from which measurements: the table that the engine of derived series works off.
 
-Inputs are raw measurements only, so that no index waits for another. A station gets an index only where it has all
-inputs; they may come from several devices.
+Inputs are raw measurements only, so that no index waits for another; where a station lacks one, the engine makes no
+series. Values that quality control found bad never reach these functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +16,20 @@ from quartier.twin.derive import Derivation, Surroundings
 
 type Floats = NDArray[np.float64]
 type Inputs = Mapping[str, Floats]
-type Compute = Callable[[Inputs, Surroundings], Floats]
+type Function = Callable[[Inputs, Surroundings], Floats]
 
-# Globe and weather station are two devices that report every five minutes, each at its own time; Dortmund's
-# network joins them within five minutes.
+# Globe and weather station are two devices that report every five minutes, each at its own time; Dortmund's network
+# joins them within five minutes.
 TOLERANCE_S = 300.0
-# Both cities mount their wind sensors on lamp posts at about this height; it counts where none was entered.
+# Both cities mount their stations on lamp posts; where no deployment says how high, it is about this.
 USUAL_WIND_HEIGHT_M = 3.0
 
-
-def _derivation(output: str, inputs: tuple[str, ...], function: Compute) -> Derivation:
-    anchor = inputs[0]
-    tolerance_s = MappingProxyType({slug: 0.0 if slug == anchor else TOLERANCE_S for slug in inputs})
-    return Derivation(
-        slug=output, output=output, inputs=inputs, anchor=anchor, tolerance_s=tolerance_s, function=function
-    )
+_MOIST_AIR = ("air_temperature", "relative_humidity")
+_GLOBE = ("air_temperature", "black_globe_temperature", "wind_speed")
 
 
-def _wind_height_m(surroundings: Surroundings) -> Floats:
-    height = surroundings.height_m["wind_speed"]
-    return np.where(np.isfinite(height), height, USUAL_WIND_HEIGHT_M)
+def _of_moist_air(function: Callable[[Floats, Floats], Floats]) -> Function:
+    return lambda inputs, _: function(inputs["air_temperature"], inputs["relative_humidity"])
 
 
 def _radiation(inputs: Inputs, _: Surroundings) -> Floats:
@@ -46,13 +39,18 @@ def _radiation(inputs: Inputs, _: Surroundings) -> Floats:
     )
 
 
+def _wind_height_m(inputs: Inputs, surroundings: Surroundings) -> Floats:
+    height_m = surroundings.height_m.get("wind_speed", np.full(len(inputs["wind_speed"]), np.nan))
+    return np.where(np.isnan(height_m), USUAL_WIND_HEIGHT_M, height_m)
+
+
 def _utci(inputs: Inputs, surroundings: Surroundings) -> Floats:
     return indices.utci(
         inputs["air_temperature"],
         _radiation(inputs, surroundings),
         inputs["wind_speed"],
         inputs["relative_humidity"],
-        wind_height_m=_wind_height_m(surroundings),
+        wind_height_m=_wind_height_m(inputs, surroundings),
     )
 
 
@@ -63,16 +61,20 @@ def _pet(inputs: Inputs, surroundings: Surroundings) -> Floats:
         inputs["wind_speed"],
         inputs["relative_humidity"],
         inputs["air_pressure"],
-        wind_height_m=_wind_height_m(surroundings),
+        wind_height_m=_wind_height_m(inputs, surroundings),
     )
 
 
-def _of_moist_air(function: Callable[[Floats, Floats], Floats]) -> Compute:
-    return lambda inputs, _: function(inputs["air_temperature"], inputs["relative_humidity"])
+def _derivation(output: str, inputs: tuple[str, ...], function: Function) -> Derivation:
+    return Derivation(
+        slug=output,
+        output=output,
+        inputs=inputs,
+        anchor=inputs[0],
+        tolerance_s=dict.fromkeys(inputs[1:], TOLERANCE_S),
+        function=function,
+    )
 
-
-_MOIST_AIR = ("air_temperature", "relative_humidity")
-_GLOBE = ("air_temperature", "black_globe_temperature", "wind_speed")
 
 DERIVATIONS: tuple[Derivation, ...] = (
     _derivation("dew_point", _MOIST_AIR, _of_moist_air(indices.dew_point)),

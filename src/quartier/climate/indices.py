@@ -69,11 +69,13 @@ def heat_index(air_temperature: ArrayLike, relative_humidity: ArrayLike) -> Floa
     """Heat index in °C from °C and %, with the extension of the US National Weather Service.
 
     Valid from 20 °C, where the extension begins (68 °F), to 50 °C: in the cold it would only repeat the air
-    temperature, and say nothing of comfort.
+    temperature, and say nothing of comfort. NaN above 60 °C, where the Weather Service's chart has ended.
     """
     ta, rh = _columns(air_temperature, relative_humidity)
     rh = _humidity(rh)
-    return _where((ta >= 20) & (ta <= 50) & (rh > 0), thermal_comfort.heat_index_extended, ta, rh)
+    result = _where((ta >= 20) & (ta <= 50) & (rh > 0), thermal_comfort.heat_index_extended, ta, rh)
+    result[result > 60] = np.nan
+    return result
 
 
 def wet_bulb_temperature(air_temperature: ArrayLike, relative_humidity: ArrayLike) -> Floats:
@@ -118,13 +120,12 @@ def mean_radiant_temperature(
 def wind_at_height(wind_speed: ArrayLike, from_height_m: ArrayLike, to_height_m: float) -> Floats:
     """Wind speed brought from one height above ground to another by the logarithmic profile of the UTCI.
 
-    NaN for a height from 0.1 m down (the roughness of the ground) or above 200 m, where the profile says nothing.
+    NaN where the height of the sensor is not well above the roughness of the ground, or above 200 m.
     """
-    height = np.asarray(from_height_m, dtype=np.float64)
-    sensible = np.where((height >= 0.1) & (height <= 200), height, np.nan)
-    factor = log(to_height_m / ROUGHNESS_M) / np.log(sensible / ROUGHNESS_M)
-    scaled: Floats = np.asarray(wind_speed, dtype=np.float64) * factor
-    return scaled
+    v, height_m = _columns(wind_speed, from_height_m)
+    valid = (height_m >= 0.1) & (height_m <= 200)
+    factor = log(to_height_m / ROUGHNESS_M) / np.log(np.where(valid, height_m, np.nan) / ROUGHNESS_M)
+    return v * factor
 
 
 def utci(
@@ -141,8 +142,8 @@ def utci(
     above it, wind at 10 m up to 17 m/s and vapour pressure up to 50 hPa. Calmer air than 0.5 m/s counts as
     0.5 m/s: the person of the UTCI walks, and calm nights would otherwise be gaps.
     """
-    ta, tmrt, v, rh = _columns(air_temperature, mean_radiant_temperature, wind_speed, relative_humidity)
-    v = wind_at_height(v, wind_height_m, UTCI_WIND_HEIGHT_M)
+    v = wind_at_height(wind_speed, wind_height_m, UTCI_WIND_HEIGHT_M)
+    ta, tmrt, v, rh = _columns(air_temperature, mean_radiant_temperature, v, relative_humidity)
     rh = _humidity(rh)
     radiation = tmrt - ta
     valid = (np.abs(ta) <= 50) & (radiation >= -30) & (radiation <= 70) & (v >= 0) & (v <= 17) & (rh > 0)
@@ -166,10 +167,10 @@ def pet(
     Wind in m/s, measured ``wind_height_m`` above ground; pressure in hPa. Valid for air and radiation that
     occur on Earth; a barometer that reads nothing of the kind gives no PET.
     """
+    v = wind_at_height(wind_speed, wind_height_m, PET_WIND_HEIGHT_M)
     ta, tmrt, v, rh, p = _columns(
-        air_temperature, mean_radiant_temperature, wind_speed, relative_humidity, air_pressure
+        air_temperature, mean_radiant_temperature, v, relative_humidity, air_pressure
     )
-    v = wind_at_height(v, wind_height_m, PET_WIND_HEIGHT_M)
     rh = _humidity(rh)
     valid = (np.abs(ta) <= 50) & (tmrt >= -80) & (tmrt <= 120) & (v >= 0) & (v <= 30) & (rh > 0)
     return _where(valid & (p >= 800) & (p <= 1100), thermal_comfort.pet_static, ta, tmrt, v, rh, p)
