@@ -20,6 +20,7 @@ from typing import Any, Final
 import nats
 import nats.errors
 import psycopg
+from nats.aio.client import Client
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
@@ -149,15 +150,32 @@ async def _age(connection: psycopg.AsyncConnection[Any]) -> float | None:
     return None if row is None or row[0] is None else round(float(row[0]), 1)
 
 
-async def _bus(url: str) -> Bus:
-    async def quiet(_error: Exception) -> None:
-        """Errors are told by the exception; the default prints them as well."""
+async def connect_once(url: str, *, name: str) -> Client:
+    """A connection to NATS, or ConnectionError at once; the client by itself would try for ever."""
+    last: Exception | None = None
+
+    async def remember(error: Exception) -> None:
+        nonlocal last
+        last = error
 
     try:
+        return await nats.connect(
+            url,
+            name=name,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.1,
+            connect_timeout=2,
+            error_cb=remember,
+        )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise ConnectionError(_first_line(last or error)) from None
+
+
+async def _bus(url: str) -> Bus:
+    try:
         async with asyncio.timeout(_TIMEOUT_S):
-            connection = await nats.connect(
-                url, name="quartier health", allow_reconnect=False, connect_timeout=2, error_cb=quiet
-            )
+            connection = await connect_once(url, name="quartier health")
             try:
                 jetstream = connection.jetstream(timeout=2)
                 streams: dict[str, Stream] = {}
