@@ -108,7 +108,11 @@
 
     const writeNumber = (value, key) => {
       if (value - value === 0) {
-        const text = "" + value;
+        let text = "" + value;
+        if ((value > 9007199254740991 || value < -9007199254740991) && value < 1e21 && value > -1e21) {
+          // As an integer it would be read digit by digit, and the last digits are only those that suffice for a double.
+          text += ".0";
+        }
         spend(text.length + 1);
         return text;
       }

@@ -66,7 +66,7 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._on_lost = on_lost
         self._buffer = bytearray()
-        self._ready = self._loop.create_future()
+        self._ready: asyncio.Future[bool] = self._loop.create_future()
         self._finished: asyncio.Future[int | None] | None = None
         self._on_result: Callable[[int, bytes], None] | None = None
         self._received = 0
@@ -105,11 +105,14 @@ class WorkerProcess(asyncio.Protocol):
                 # Ctrl-C in a terminal is for the pool, which then closes its workers.
                 start_new_session=True,
             )
+            # While this end is open too, the end of the worker would not be noticed.
+            theirs.close()
             ours.setblocking(False)
             protocol = worker = cls(process, progress, limits, on_lost)
             await worker._loop.create_unix_connection(lambda: protocol, sock=ours)
             async with asyncio.timeout(START_TIMEOUT_S):
-                await asyncio.shield(worker._ready)
+                if not await worker._ready:
+                    raise EOFError("it ended before it was ready")
         except BaseException as error:
             if worker is None or worker._transport is None:
                 ours.close()
@@ -209,7 +212,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ready.done():
-            self._ready.set_exception(EOFError("it ended before it was ready"))
+            self._ready.set_result(False)
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
         self._on_lost()
@@ -219,7 +222,7 @@ class WorkerProcess(asyncio.Protocol):
         flags = body[0]
         if flags & wire.READY:
             if not self._ready.done():
-                self._ready.set_result(None)
+                self._ready.set_result(True)
             return
         at = wire.FLAGS.size
         while at < len(body):

@@ -43,7 +43,8 @@ __all__ = [
 CHUNK_CALLS = 64
 # A call is begun at most this often when workers die under it.
 ATTEMPTS = 2
-# After so many time limits in a row a script gets one worker at most; after so many it is suspended.
+# After so many time limits in a row a script gets one worker at most and one call at a time; after so many it
+# is suspended.
 THROTTLE_AFTER = 3
 SUSPEND_AFTER = 10
 SUSPEND_S = 30.0
@@ -319,11 +320,12 @@ class CodecPool:
         """The next chunk: from the script whose turn it is."""
         for key in list(self._queues):
             strikes = self._strikes.get(key)
-            if strikes is not None and strikes.count >= THROTTLE_AFTER and self._busy[key]:
+            throttled = strikes is not None and strikes.count >= THROTTLE_AFTER
+            if throttled and self._busy[key]:
                 continue
             queue = self._queues[key]
             chunk: list[_Entry] = []
-            while queue and len(chunk) < CHUNK_CALLS:
+            while queue and len(chunk) < (1 if throttled else CHUNK_CALLS):
                 entry = queue.popleft()
                 if not entry[0].done.done():  # cancelled
                     chunk.append(entry)

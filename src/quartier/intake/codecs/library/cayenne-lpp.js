@@ -100,6 +100,10 @@ function decodeUplink(input) {
   var at = 0;
   while (at < bytes.length) {
     var channel = bytes[at];
+    if (at + 1 === bytes.length) {
+      warnings.push("channel " + channel + " is cut off");
+      break;
+    }
     var parts = TYPES[bytes[at + 1]];
     if (parts === undefined) {
       warnings.push("stopped at the unknown type " + bytes[at + 1] + " of channel " + channel);
