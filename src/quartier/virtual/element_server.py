@@ -65,12 +65,13 @@ class RateLimit:
     """The bucket of one API key: so many requests per ten seconds."""
 
     requests: int
+    monotonic_s: Callable[[], float]
     remaining: int = 0
     ends_s: float = field(default=0.0)
 
     def take(self) -> tuple[bool, dict[str, str]]:
         """Whether one more request is allowed, and the headers that every answer carries."""
-        now_s = time.monotonic()
+        now_s = self.monotonic_s()
         if now_s >= self.ends_s:
             self.ends_s = now_s + RATE_BUCKET_MS / 1000
             self.remaining = self.requests
@@ -141,13 +142,20 @@ class ElementServer:
     """Answers the requests of clients from a schedule."""
 
     def __init__(
-        self, schedule: Schedule, radio: Radio, *, api_key: str = DEFAULT_KEY, requests_per_10_s: int = 50
+        self,
+        schedule: Schedule,
+        radio: Radio,
+        *,
+        api_key: str = DEFAULT_KEY,
+        requests_per_10_s: int = 50,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.schedule = schedule
         self.world = schedule.world
         self.documents = Documents(schedule, radio)
         self._api_key = api_key.encode()
-        self._rate_limit = RateLimit(requests_per_10_s)
+        self._monotonic_s = monotonic_s
+        self._rate_limit = RateLimit(requests_per_10_s, monotonic_s)
         self._by_slug = {device.name.lower(): device for device in schedule.devices}
         self._by_id = {self.documents.id_of(device): device for device in schedule.devices}
         self._by_name = {device.name: device for device in schedule.devices}
@@ -363,32 +371,31 @@ class ElementServer:
         kind = self._kind(request)
         query = replace(parse_query(request, kind), limit=STREAM_WINDOW)
         documents = self.documents_of(kind, self._owner_devices(request), query)
-        return StreamingResponse(stream_lines(documents, query.timeout_ms), media_type="application/x-ndjson")
+        return StreamingResponse(self._lines(documents, query.timeout_ms), media_type="application/x-ndjson")
 
+    async def _lines(self, documents: Iterator[dict[str, Any]], timeout_ms: int) -> AsyncIterator[bytes]:
+        """Newline-delimited JSON; ends with an error line when it takes longer than allowed.
 
-async def stream_lines(documents: Iterator[dict[str, Any]], timeout_ms: int) -> AsyncIterator[bytes]:
-    """Newline-delimited JSON; ends with an error line when it takes longer than allowed.
-
-    Other requests and the MQTT side get their turn after every chunk.
-    """
-    ends_s = time.monotonic() + timeout_ms / 1000
-    lines: list[bytes] = []
-    for document in documents:
-        lines.append(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
-        if len(lines) < STREAM_LINES_PER_CHUNK:
-            continue
-        yield b"".join(lines)
-        lines = []
-        await asyncio.sleep(0)
-        if time.monotonic() > ends_s:
-            message = (
-                "Database timeout. Try allowing more time by using the timeout query param "
-                f"(in milliseconds). Current timeout: {timeout_ms}."
-            )
-            yield orjson.dumps({"error": message, "ok": False}, option=orjson.OPT_APPEND_NEWLINE)
-            return
-    if lines:
-        yield b"".join(lines)
+        Other requests and the MQTT side get their turn after every chunk.
+        """
+        ends_s = self._monotonic_s() + timeout_ms / 1000
+        lines: list[bytes] = []
+        for document in documents:
+            lines.append(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+            if len(lines) < STREAM_LINES_PER_CHUNK:
+                continue
+            yield b"".join(lines)
+            lines = []
+            await asyncio.sleep(0)
+            if self._monotonic_s() > ends_s:
+                message = (
+                    "Database timeout. Try allowing more time by using the timeout query param "
+                    f"(in milliseconds). Current timeout: {timeout_ms}."
+                )
+                yield orjson.dumps({"error": message, "ok": False}, option=orjson.OPT_APPEND_NEWLINE)
+                return
+        if lines:
+            yield b"".join(lines)
 
 
 def answer(content: dict[str, Any], status: int = 200) -> Response:
@@ -424,10 +431,3 @@ def list_page[T](
     if first + limit < len(items):
         content["retrieve_after_id"] = identify(chosen[-1])
     return answer(content | {"status": 200})
-
-
-def make_app(
-    schedule: Schedule, radio: Radio, *, api_key: str = DEFAULT_KEY, requests_per_10_s: int = 50
-) -> Starlette:
-    """The virtual ELEMENT IoT server as an ASGI application."""
-    return ElementServer(schedule, radio, api_key=api_key, requests_per_10_s=requests_per_10_s).app()

@@ -10,7 +10,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from .chirpstack import Events, Publisher
-from .element_server import DEFAULT_KEY, make_app
+from .element_server import DEFAULT_KEY, ElementServer
 from .radio import Radio
 from .schedule import Clock, Faults, Schedule
 from .world import world
@@ -53,9 +53,9 @@ async def run(
     schwerte = Schedule(
         cities, cities.devices_in("chirpstack"), clock, chosen, max(history_s, mqtt_history_s)
     )
-    app = make_app(dortmund, radio, api_key=element_key, requests_per_10_s=REQUESTS_PER_10_S)
+    element = ElementServer(dortmund, radio, api_key=element_key, requests_per_10_s=REQUESTS_PER_10_S)
     server = Server(
-        app,
+        element.app(),
         address="127.0.0.1",
         port=element_port,
         interface=Interfaces.ASGINL,
