@@ -115,7 +115,10 @@ def tables(url: str) -> dict[str, list[str]]:
 
 
 def shape(url: str) -> list[tuple[Any, ...]]:
-    """Columns, constraints, indexes and partition bounds."""
+    """Columns, constraints, indexes and partition bounds.
+
+    Conditions of indexes are left out: the server writes them in other words when it has read them once more.
+    """
     with psycopg.connect(url, autocommit=True) as connection:
         found = connection.execute(
             "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns"
@@ -126,7 +129,8 @@ def shape(url: str) -> list[tuple[Any, ...]]:
             " WHERE connamespace = 'public'::regnamespace"
         ).fetchall()
         found += connection.execute(
-            "SELECT tablename, indexname, indexdef, '', '' FROM pg_indexes WHERE schemaname = 'public'"
+            "SELECT tablename, indexname, split_part(indexdef, ' WHERE ', 1), '', ''"
+            " FROM pg_indexes WHERE schemaname = 'public'"
         ).fetchall()
         found += connection.execute(
             "SELECT relname, pg_get_expr(relpartbound, oid), '', '', '' FROM pg_class WHERE relispartition"
