@@ -19,7 +19,6 @@ DRIFT_PERIOD_S = 30 * DAY_S
 DRIFT_K = 7.0
 SPIKE_ONE_IN = 45
 STUCK_SINCE_S = 1735732800.0  # 1 January 2025: a stuck sensor shows what it felt then
-INSTALLED_AGE_S = 2.5 * 365 * DAY_S
 
 
 def _battery_share(device: Device, time_s: float) -> float:
