@@ -30,6 +30,7 @@ from quartier.twin.record import Recorder
 log = structlog.get_logger(__name__)
 
 CONSUMER = "intake"
+_BATCHES_AT_ONCE = 2
 
 
 class Pipeline:
@@ -49,6 +50,9 @@ class Pipeline:
         self._recorder = recorder
         self._interpreter = interpreter
         self._batch_messages = batch_messages
+        # While the store commits one batch, the next is interpreted; the checks see messages in order all the same.
+        self._slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
+        self._interpreting = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``. Outages of PostgreSQL and NATS are waited out."""
@@ -68,14 +72,22 @@ class Pipeline:
                     pending_msgs_limit=200_000,
                     pending_bytes_limit=256 * 1024 * 1024,
                 )
-                while not stop.is_set():
-                    try:
-                        messages = await subscription.fetch(self._batch_messages, timeout=1)
-                    except (TimeoutError, nats.errors.TimeoutError):
-                        continue
-                    await self._handle(messages, stop)
-            except nats.errors.Error as error:
-                log.warning("intake.retry", error=str(error) or type(error).__name__)
+                async with asyncio.TaskGroup() as batches:
+                    while not stop.is_set():
+                        await self._slots.acquire()
+                        try:
+                            messages = await subscription.fetch(self._batch_messages, timeout=1)
+                        except (TimeoutError, nats.errors.TimeoutError):
+                            self._slots.release()
+                            continue
+                        except BaseException:
+                            self._slots.release()
+                            raise
+                        batches.create_task(self._handle(messages, stop))
+            except* nats.errors.Error as group:
+                log.warning(
+                    "intake.retry", error=str(group.exceptions[0]) or type(group.exceptions[0]).__name__
+                )
                 await asyncio.sleep(1)
 
     async def _handle(self, messages: list[Msg], stop: asyncio.Event) -> None:
@@ -87,9 +99,15 @@ class Pipeline:
                 # Only we write envelopes; one that cannot be opened was not written by this version of us.
                 log.error("intake.bad_envelope", position=message.metadata.sequence.stream)
                 metrics.MESSAGES.labels("bad_envelope").inc()
-        if await self.process_persistently(batch, stop, messages):
-            for message in messages:
-                await message.ack()
+        try:
+            if await self.process_persistently(batch, stop, messages):
+                for message in messages:
+                    await message.ack()
+        except nats.errors.Error as error:
+            # Not acknowledged, so delivered again: what was recorded is found there.
+            log.warning("intake.not_acknowledged", error=str(error) or type(error).__name__)
+        finally:
+            self._slots.release()
 
     async def process_persistently(
         self, batch: list[Arrived], stop: asyncio.Event, messages: Sequence[Msg] = ()
@@ -123,7 +141,8 @@ class Pipeline:
     async def process(self, batch: list[Arrived]) -> Outcome:
         """Interpret and record one batch."""
         began = time.monotonic()
-        outcome = await self._interpreter.interpret(batch)
+        async with self._interpreting:
+            outcome = await self._interpreter.interpret(batch)
         await self._recorder.record(outcome.observations)
         async with self._pool.connection() as connection:
             await bookkeeping.list_refusals(connection, outcome.refusals)
