@@ -68,13 +68,12 @@ def _fill(from_step: int, to_step: int) -> None:
 
     from quartier.twin import partitions
 
-    months = set()
-    for step in range(from_step, to_step, 500):
-        moment = END - (step + 1) * STEP
-        months.add((moment.year, moment.month))
-    months.add(((END - to_step * STEP).year, (END - to_step * STEP).month))
+    first = END - to_step * STEP
+    months = [(first.year, first.month)]
+    while months[-1] != (END.year, END.month):
+        months.append(partitions.following(months[-1]))
     with connection.cursor() as cursor:
-        for month in sorted(months):
+        for month in months:
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS {partitions.name(month)} PARTITION OF twin_observation"
                 " FOR VALUES FROM (%s) TO (%s)",
@@ -85,13 +84,13 @@ def _fill(from_step: int, to_step: int) -> None:
                 "INSERT INTO twin_observation (municipality_id, series_id, time, result, origin)"
                 " SELECT s.municipality_id, s.id, %s - n * %s::interval, 15 + 10 * sin(n / 30.0), n"
                 " FROM generate_series(%s::integer, %s) n CROSS JOIN twin_series s ON CONFLICT DO NOTHING",
-                [END, STEP, step + 1, min(step + 1000, to_step)],
+                [END, str(STEP), step + 1, min(step + 1000, to_step)],
             )
         cursor.execute("TRUNCATE twin_state, twin_rollup_1d")
         cursor.execute(
             "INSERT INTO twin_state SELECT municipality_id, id, %s, %s - %s * %s::interval, %s - %s::interval, 0, 15,"
             " NULL, now() FROM twin_series",
-            [to_step, END, to_step, STEP, END, STEP],
+            [to_step, END, to_step, str(STEP), END, str(STEP)],
         )
         cursor.execute(
             "INSERT INTO twin_rollup_1d SELECT municipality_id, series_id, date_trunc('day', time, 'Europe/Berlin'),"
@@ -113,7 +112,7 @@ def _measure(series_ids: list[int]) -> dict[str, float]:
 
     return {
         "latest_1000_series": _median_ms(lambda _: queries.latest(series_ids), chosen),
-        "newest_100": _median_ms(lambda one: queries.newest(one), chosen),
+        "newest_100": _median_ms(queries.newest, chosen),
         "deep_page": _median_ms(deep, chosen),
         "year_chart": _median_ms(lambda one: queries.chart(one, END - year, END), chosen),
     }

@@ -57,6 +57,17 @@ def test_pages_by_keyset_cover_everything_once(world: World, store: str) -> None
     assert queries.count(series) == 25
 
 
+def test_page_reaches_over_long_gaps(world: World, store: str) -> None:
+    series = world.series("air_temperature")
+    times = [NOON - timedelta(days=n) for n in (2000, 1999, 900, 30, 1, 0)]
+    write(store, [Observation(world.municipality.pk, series.pk, t, float(n)) for n, t in enumerate(times)])
+    assert [r.result for r in queries.newest(series, limit=10)] == [5, 4, 3, 2, 1, 0]
+    assert [r.result for r in queries.newest(series, limit=2)] == [5, 4]
+    assert [r.result for r in queries.newest(series, limit=2, before=times[3])] == [2, 1]
+    assert queries.newest(series, before=times[0]) == []
+    assert [r.result for r in queries.newest(series, limit=1, before=NOON + timedelta(days=400))] == [5]
+
+
 @pytest.mark.parametrize(
     ("days", "resolution", "points"), [(1, "raw", 24), (5, "15min", 120), (20, "1h", 480), (100, "1d", 101)]
 )
