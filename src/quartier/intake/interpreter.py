@@ -28,7 +28,9 @@ from quartier.twin.record import Observation
 
 log = structlog.get_logger(__name__)
 
-_DUPLICATE_WINDOW = timedelta(minutes=10)
+# Networks deliver copies within seconds. A device that joins anew counts from zero again, and sends every few minutes:
+# the same counter after that is another frame.
+_DUPLICATE_WINDOW = timedelta(minutes=2)
 _STATE_READINGS = 12
 _STATES = 500_000  # series whose check state is kept, about 200 bytes each
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
@@ -224,7 +226,9 @@ class Interpreter:
             if isinstance(result, Decoded):
                 one.fields = result.data
             elif isinstance(result, CodecError):
-                one.refused = MessageError("undecodable", f"{result.reason}: {result.detail}")
+                # What says nothing about the message has a reason of its own: a second try will succeed.
+                reason = result.reason if result.transient else "undecodable"
+                one.refused = MessageError(reason, f"{result.reason}: {result.detail}")
 
     def _map(self, one: Work, wanted: dict[SeriesKey, tuple[int, int]]) -> None:
         if one.refused is not None or one.fields is None or one.device is None:
