@@ -83,6 +83,7 @@ async def test_well(installed: tuple[str, str], bus: Bus) -> None:
                 "newest_observation_age_s": None,
             }
             assert body["database"]["version"].startswith("18.")
+            assert body["bus"]["version"].split(".")[0] == "2"
             assert body["bus"]["streams"]["inbox"]["messages"] == 3
             # One was delivered and is not acknowledged, two were never delivered.
             assert body["bus"]["streams"]["inbox"]["pending"] == {"intake": 3}

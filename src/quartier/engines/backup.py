@@ -35,7 +35,7 @@ from psycopg.sql import SQL, Identifier
 from quartier import __version__
 from quartier.engines import postgres
 from quartier.engines.bus import INBOX, OBSERVED
-from quartier.engines.health import connect_once, expected_migrations
+from quartier.engines.health import connect_once, expected_migrations, version_of
 from quartier.engines.postgres import EngineError
 
 FORMAT: Final = 1
@@ -270,9 +270,7 @@ async def _save_streams(writer: _Writer, url: str) -> tuple[str, dict[str, dict[
         status = (chunk.headers or {}).get("Status", "")
         if status not in {"", "204"}:
             raise BackupError(f"NATS broke off sending the inbox: {chunk.headers}")
-        return str(connection.connected_server_version), {
-            INBOX: {"config": head["config"], "state": head["state"]}
-        }
+        return version_of(connection), {INBOX: {"config": head["config"], "state": head["state"]}}
 
 
 # Restoring

@@ -172,6 +172,12 @@ async def connect_once(url: str, *, name: str) -> Client:
         raise ConnectionError(_first_line(last or error)) from None
 
 
+def version_of(connection: Client) -> str:
+    """The version of the server at the other end, such as 2.11.4."""
+    version = connection.connected_server_version
+    return f"{version.major}.{version.minor}.{version.patch}"
+
+
 async def _bus(url: str) -> Bus:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -195,7 +201,7 @@ async def _bus(url: str) -> Bus:
                             if c.config.durable_name
                         },
                     )
-                return Bus(ok=True, version=str(connection.connected_server_version), streams=streams)
+                return Bus(ok=True, version=version_of(connection), streams=streams)
             finally:
                 await connection.close()
     except (nats.errors.Error, JetStreamError, TimeoutError, OSError) as error:

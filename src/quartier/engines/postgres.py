@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import psycopg
-
 MINIMUM_MAJOR: Final = 15
 PREFERENCES: Final = ("newest", "path", "wheel")
 _SYSTEM_USER: Final = "quartier"
@@ -300,53 +298,53 @@ def _socket_folder(cluster: Path, user: pwd.struct_passwd | None) -> Path:
 
 
 def _wait(server: Server, *, wait_s: float, cancelled: Callable[[], bool]) -> None:
+    """Wait for the server's own word that it accepts connections, in the last line of its pid file, as pg_ctl does.
+
+    No connection is made for it, so that the supervisor does not carry a database driver about.
+    """
     deadline = time.monotonic() + wait_s
     assert server.process is not None  # noqa: S101 (just started)
     while True:
         try:
-            with psycopg.connect(server.url("postgres"), connect_timeout=2, autocommit=True) as connection:
-                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'quartier'").fetchone():
-                    connection.execute("CREATE DATABASE quartier ENCODING 'UTF8' TEMPLATE template0")
-        except psycopg.OperationalError as error:
-            if cancelled() or server.process.poll() is not None or time.monotonic() > deadline:
-                server.stop()
-                tail = server.log.read_text(errors="replace")[-800:]
-                raise EngineError(f"PostgreSQL did not start ({error}); its log ends with:\n{tail}") from None
-            time.sleep(0.05)
-        else:
+            lines = (server.cluster / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            lines = []
+        if len(lines) >= 8 and lines[0] == str(server.process.pid) and lines[7].strip() == "ready":
             return
+        if cancelled() or server.process.poll() is not None or time.monotonic() > deadline:
+            server.stop()
+            tail = server.log.read_text(errors="replace")[-800:]
+            raise EngineError(f"PostgreSQL did not start; its log ends with:\n{tail}")
+        time.sleep(0.02)
 
 
 def _initialise(cluster: Path, binaries: Binaries, user: pwd.struct_passwd | None) -> None:
-    """Make the cluster beside its place and move it there whole: an interrupted ``initdb`` leaves nothing."""
+    """Make the cluster with its database beside its place and move it there whole: an interruption leaves nothing."""
     beginning = cluster.with_name(f"{cluster.name}.new")
     shutil.rmtree(beginning, ignore_errors=True)
     beginning.mkdir(mode=0o700, parents=True)
     if user is not None:
         os.chown(beginning, user.pw_uid, user.pw_gid)
-    command = [
-        str(binaries.folder / "initdb"),
-        "-D",
-        str(beginning),
-        "-U",
-        "quartier",
-        "-A",
-        "trust",
-        "-E",
-        "UTF8",
-    ]
-    done = subprocess.run(  # noqa: S603
-        [*command, "--locale=C.UTF-8", "--no-instructions"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd="/",
-        **_as(user),
+    place = ["-D", str(beginning)]
+    steps = (
+        (["initdb", *place, "-U", "quartier", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"], ""),
+        # In single-user mode the server reads statements from its standard input.
+        (["postgres", "--single", *place, "postgres"], "CREATE DATABASE quartier TEMPLATE template0;\n"),
     )
-    if done.returncode != 0:
-        shutil.rmtree(beginning, ignore_errors=True)
-        raise EngineError(f"initdb failed: {done.stderr.strip()[-800:]}")
+    for (program, *arguments), statements in steps:
+        done = subprocess.run(  # noqa: S603
+            [str(binaries.folder / program), *arguments],
+            input=statements,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd="/",
+            **_as(user),
+        )
+        if done.returncode != 0 or "ERROR:" in done.stderr:
+            shutil.rmtree(beginning, ignore_errors=True)
+            raise EngineError(f"{program} could not make the database: {done.stderr.strip()[-800:]}")
     beginning.rename(cluster)
 
 
