@@ -8,11 +8,14 @@ export function say(de: string, en: string): string {
   return german ? de : en;
 }
 
-/** A number with exactly `decimals` places, as the page's language writes it; typographic minus. */
+/** A number with exactly `decimals` places as the server writes it: real minus, small spaces from five digits on. */
 export function formatNumber(value: number, decimals: number): string {
-  return new Intl.NumberFormat(locale, { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
-    .format(value)
-    .replace("-", "\u2212");
+  const options = { minimumFractionDigits: decimals, maximumFractionDigits: decimals, useGrouping: Math.abs(value) >= 10_000 };
+  return new Intl.NumberFormat(locale, options)
+    .formatToParts(value)
+    .map(({ type, value: text }) => (type === "group" ? "\u202f" : type === "minusSign" ? "\u2212" : text))
+    .join("")
+    .replace(/^\u2212(?=[0.,]*$)/, "");
 }
 
 /** How long ago, as the server writes it: one number and one unit, rounded down. */

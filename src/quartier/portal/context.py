@@ -103,4 +103,5 @@ def page(request: HttpRequest) -> dict[str, Any]:
         "navigation": _navigation(request.path),
         "version": __version__,
         "source_code_url": source_code_url(),
+        "map_style_url": config().map_style_url,
     }

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.views.defaults import permission_denied
 
 from quartier.cities.rules import NotAllowed
+from quartier.portal import errors
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -55,5 +55,5 @@ class Refusals:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Called by Django for what a view raised."""
         if isinstance(exception, NotAllowed):
-            return permission_denied(request, exception)
+            return errors.forbidden(request, exception)
         return None

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import django.contrib.admin
+from django.apps import apps
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
@@ -162,15 +162,15 @@ class Connected:
 
 
 class Assets(StaticFiles):
-    """Static files of the portal and of Django's admin.
+    """Static files of all Django applications: the portal, the admin, the sign-in pages.
 
     What carries its content's digest in its address is cached for ever; text files were compressed by the build.
     """
 
     def __init__(self) -> None:
         super().__init__(directory=STATIC)
-        # An editable installation may be entered before anything was built.
-        self.all_directories = [STATIC, Path(django.contrib.admin.__file__).parent / "static"]
+        folders = (Path(app.path) / "static" for app in apps.get_app_configs())
+        self.all_directories = [folder for folder in folders if folder.is_dir()]
 
     def file_response(
         self,

@@ -6,16 +6,34 @@ from importlib.util import find_spec
 
 from django.urls import URLPattern, URLResolver, include, path
 
-from quartier.portal import views
+from quartier.portal import account_views, map_views, open_data_views, sensor_views, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("impressum/", views.imprint, name="imprint"),
     path("datenschutz/", views.privacy, name="privacy"),
     path("barrierefreiheit/", views.accessibility, name="accessibility"),
     path("leichte-sprache/", views.easy_language, name="easy-language"),
-    path("feedback/", views.imprint, name="feedback"),
-    path("daten/", views.imprint, name="open-data"),
-    path("konto/", views.imprint, name="account"),
+    path("feedback/", views.feedback, name="feedback"),
+    path("feedback/danke/", views.feedback_done, name="feedback-done"),
+    path("daten/", open_data_views.open_data, name="open-data"),
+    path("karte/grundkarte.json", map_views.base_map, name="base-map"),
+    path("karte/bezirke.json", map_views.districts, name="districts"),
+    path("mitmachen/sensor/", sensor_views.connect_sensor, name="connect-sensor"),
+    path("mitmachen/sensor/<slug:municipality>/<slug:key>/", sensor_views.sensor, name="sensor"),
+    path(
+        "mitmachen/sensor/<slug:municipality>/<slug:key>/stand/",
+        sensor_views.sensor_status,
+        name="sensor-status",
+    ),
+    path(
+        "mitmachen/sensor/<slug:municipality>/<slug:key>/abmelden/",
+        sensor_views.retire_sensor,
+        name="sensor-retire",
+    ),
+    path("konto/", account_views.account, name="account"),
+    path("konto/schluessel/neu/", account_views.create_token, name="token-create"),
+    path("konto/schluessel/", account_views.token_created, name="token-created"),
+    path("konto/schluessel/<int:token_id>/widerrufen/", account_views.revoke_token, name="token-revoke"),
 ]
 if find_spec("quartier.portal.data_urls"):
     urlpatterns.append(path("", include("quartier.portal.data_urls")))

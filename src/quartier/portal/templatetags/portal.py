@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from django import template
+from django import forms, template
+from django.http import QueryDict
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -61,6 +62,58 @@ def icon(name: str, label: str = "") -> SafeString:
             '<span class="kern-icon kern-icon--{}" role="img" aria-label="{}"></span>', name, label
         )
     return format_html('<span class="kern-icon kern-icon--{}" aria-hidden="true"></span>', name)
+
+
+_KINDS = {
+    forms.CheckboxSelectMultiple: "group",
+    forms.RadioSelect: "group",
+    forms.CheckboxInput: "check",
+    forms.Select: "select",
+}
+_CLASSES = {
+    "group": "kern-form-check__checkbox",
+    "check": "kern-form-check__checkbox",
+    "select": "kern-form-input__select",
+    "text": "kern-form-input__input",
+}
+
+
+@register.simple_tag
+def field(bound: forms.BoundField, **attributes: Any) -> SafeString:
+    """``{% field form.name %}``: label, hint, input and errors of one field as KERN shows them; hidden ones bare.
+
+    Further arguments become attributes of the input (underscores are written as hyphens).
+    """
+    widget = bound.field.widget
+    if widget.is_hidden:
+        return bound.as_widget()
+    # RadioSelect is a kind of Select, so the first class that fits decides.
+    kind = next((kind for cls, kind in _KINDS.items() if isinstance(widget, cls)), "text")
+    css = "kern-form-check__radio" if isinstance(widget, forms.RadioSelect) else _CLASSES[kind]
+    if bound.errors and kind in ("text", "select"):
+        css += f" {css}--error"
+    attrs = {name.replace("_", "-"): value for name, value in attributes.items()}
+    attrs["class"] = " ".join(filter(None, [css, widget.attrs.get("class", ""), attrs.pop("class", "")]))
+    values: dict[str, Any] = {"field": bound, "kind": kind}
+    if kind == "group":
+        widget.attrs["class"] = attrs["class"]
+        values["described_by"] = " ".join(
+            f"{bound.auto_id}_{name}"
+            for name, given in (("helptext", bound.help_text), ("error", bound.errors))
+            if given
+        )
+    else:
+        values["input"] = bound.as_widget(attrs=attrs)
+    return mark_safe(render_to_string("portal/parts/field.html", values))  # noqa: S308 (rendered by Django already)
+
+
+@register.simple_tag(takes_context=True)
+def language_address(context: dict[str, Any], language: str) -> str:
+    """The address of this page in another language."""
+    request = context.get("request")
+    query = request.GET.copy() if request is not None else QueryDict(mutable=True)
+    query["lang"] = language
+    return f"?{query.urlencode()}"
 
 
 def age_in_words(seconds: float) -> str:
