@@ -1,0 +1,151 @@
+"""Plain words for the codes that machines write: reasons of refusal, checks, rights, actions.
+
+A code that has no words yet is shown as it is: a new reason must never make a page fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+Text = str | Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """``title`` says it in a line, ``advice`` what it means and what to do."""
+
+    title: Text
+    advice: Text = ""
+
+
+REASONS: Final[dict[str, Words]] = {
+    "unknown_device": Words(
+        _("Unbekanntes Gerät"),
+        _(
+            "Unter dieser Kennung ist an der Quelle kein Gerät angelegt. Legen Sie es an und versuchen Sie es erneut."
+        ),
+    ),
+    "device_off": Words(
+        _("Gerät ist abgeschaltet"),
+        _("Das Gerät steht hier auf „nicht in Betrieb“. Schalten Sie es ein, wenn es wieder messen soll."),
+    ),
+    "not_deployed": Words(
+        _("Gerät steht an keinem Ort"),
+        _(
+            "Zu der Zeit der Messung stand das Gerät an keinem Ort. Tragen Sie ein, wo und seit wann es steht."
+        ),
+    ),
+    "no_codec": Words(
+        _("Kein Codec"),
+        _("Dem Gerät fehlt ein Typ mit Codec; ohne ihn sind die Bytes nicht lesbar."),
+    ),
+    "undecodable": Words(
+        _("Codec konnte nicht lesen"),
+        _("Der Codec brach ab oder meldete einen Fehler. Probieren Sie ihn mit dieser Nachricht aus."),
+    ),
+    "no_payload": Words(
+        _("Keine Nutzdaten"),
+        _("Die Nachricht enthält weder Bytes noch fertige Felder."),
+    ),
+    "bad_mapping": Words(
+        _("Zuordnung fehlerhaft"),
+        _("Eine Zeile der Zuordnung ist nicht brauchbar, meist wegen der Einheit."),
+    ),
+    "no_known_field": Words(
+        _("Kein bekanntes Feld"),
+        _("Keines der zugeordneten Felder kommt vor. Ergänzen Sie die Zuordnung des Gerätetyps."),
+    ),
+    "bad_value": Words(
+        _("Unbrauchbarer Wert"),
+        _("Ein Feld enthält keine Zahl oder etwas, das nicht zur Messgröße passt."),
+    ),
+    "bad_unit": Words(
+        _("Unpassende Einheit"),
+        _("Die angegebene Einheit lässt sich nicht in die der Messgröße umrechnen."),
+    ),
+    "bad_time": Words(
+        _("Unlesbare Zeit"),
+        _("Die Zeitangabe der Nachricht ist keine Zeit."),
+    ),
+    "unknown_kind": Words(
+        _("Unbekannte Art von Nachricht"),
+        _("Für Nachrichten dieser Art gibt es keinen Leser."),
+    ),
+    "not_json": Words(
+        _("Kein JSON"),
+        _("Die Nachricht ist kein lesbares JSON."),
+    ),
+    "internal_error": Words(
+        _("Fehler in der Verarbeitung"),
+        _("Das ist ein Fehler dieser Software. Bitte melden Sie ihn mit der technischen Angabe."),
+    ),
+}
+
+CHECKS: Final[dict[str, Words]] = {
+    "range": Words(
+        _("Unmöglicher Wert"), _("Der Wert liegt außerhalb dessen, was diese Messgröße annehmen kann.")
+    ),
+    "persistence": Words(
+        _("Wert steht still"),
+        _("Der Wert hat sich auffällig lange nicht verändert. Vielleicht hängt der Sensor."),
+    ),
+    "spike": Words(
+        _("Sprung"), _("Der Wert springt stärker, als die Messungen davor und danach erwarten lassen.")
+    ),
+    "spatial": Words(
+        _("Weicht von den Nachbarn ab"), _("Der Wert unterscheidet sich stark von den Stationen in der Nähe.")
+    ),
+}
+
+RIGHTS: Final[dict[str, Text]] = {
+    "desk:enter": _("das Amt betreten"),
+    "audit:read": _("Protokoll lesen, Personen und Rollen verwalten"),
+    "observations:write": _("eigene Messwerte senden"),
+    "things:read": _("auch nicht öffentliche Orte lesen"),
+    "devices:write": _("Geräte anlegen und ändern"),
+    "sources:write": _("Quellen und Datensätze einrichten"),
+    "quality:write": _("Qualitätsbefunde bestätigen oder verwerfen"),
+    "messages:read": _("Rohnachrichten und abgelehnte Nachrichten sehen"),
+    "codecs:write": _("Codecs und Zuordnungen ändern, Nachrichten erneut verarbeiten"),
+}
+
+ACTIONS: Final[dict[str, Text]] = {
+    "device.create": _("Gerät angelegt"),
+    "device.change": _("Gerät geändert"),
+    "device.move": _("Gerät umgesetzt"),
+    "device_type.create": _("Gerätetyp angelegt"),
+    "device_type.change": _("Gerätetyp geändert"),
+    "thing.create": _("Ort angelegt"),
+    "thing.change": _("Ort geändert"),
+    "source.enable": _("Quelle eingeschaltet"),
+    "source.disable": _("Quelle abgeschaltet"),
+    "role.grant": _("Rolle erteilt"),
+    "role.revoke": _("Rolle entzogen"),
+    "dataset.change": _("Datensatz geändert"),
+    "codec.save": _("Codec gespeichert"),
+    "mapping.save": _("Zuordnung gespeichert"),
+    "refused.retry": _("abgelehnte Nachrichten erneut versucht"),
+    "replay.start": _("Nachspielen begonnen"),
+    "finding.confirmed": _("Befund bestätigt"),
+    "finding.dismissed": _("Befund verworfen"),
+    "finding.note": _("Notiz zum Befund"),
+}
+
+
+def right_in_words(action: str) -> Text:
+    """What a right lets somebody do."""
+    return RIGHTS.get(action, action)
+
+
+def reason(code: str) -> Words:
+    """The words for a reason of refusal; an unknown code speaks for itself."""
+    return REASONS.get(code, Words(code))
+
+
+def check(code: str) -> Words:
+    """The words for a quality check; an unknown code speaks for itself."""
+    return CHECKS.get(code, Words(code))
