@@ -83,7 +83,10 @@ class Pipeline:
                         except BaseException:
                             self._slots.release()
                             raise
-                        batches.create_task(self._handle(messages, stop))
+                        if messages:
+                            batches.create_task(self._handle(messages, stop))
+                        else:
+                            self._slots.release()
             except* nats.errors.Error as group:
                 log.warning(
                     "intake.retry", error=str(group.exceptions[0]) or type(group.exceptions[0]).__name__

@@ -123,6 +123,8 @@ class Deriver:
                         messages = await subscription.fetch(500, timeout=1)
                     except (TimeoutError, nats.errors.TimeoutError):
                         continue
+                    if not messages:
+                        continue
                     await self.derive(self._touched(message.data for message in messages))
                     await messages[-1].ack()
             except (psycopg.OperationalError, psycopg.InterfaceError, nats.errors.Error) as error:
