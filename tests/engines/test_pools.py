@@ -60,8 +60,7 @@ async def test_killed_server_that_comes_back(folder: Path) -> None:
             server.process.kill()
             server.process.wait()
             # Backends live for a moment longer than their postmaster; a statement may still begin and break off.
-            while postgres._children(server.cluster):
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(postgres._wait_for_end, postgres._children(server.cluster), 5)
             waiting = [asyncio.create_task(ask()) for _ in range(5)]
             await asyncio.sleep(1)
             server = await asyncio.to_thread(postgres.start, folder, durable=False)

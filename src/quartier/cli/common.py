@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import getpass
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,6 +22,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Table
 
 from quartier.config import config
 from quartier.engines import installation
@@ -29,8 +32,17 @@ if TYPE_CHECKING:
     from quartier.cities.models import Municipality
     from quartier.cities.rules import Actor
 
-console = Console()
+# A pipe has no width; 80 columns would cut what another program wants to read.
+console = Console(width=None if sys.stdout.isatty() else 220)
 errors = Console(stderr=True)
+
+
+def table(*columns: str) -> Table:
+    """A plain table; long cells go on in the next line rather than being cut."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
 
 
 @contextlib.contextmanager
