@@ -1,7 +1,9 @@
 """NATS: found or started. One server is the message bus, the durable streams (JetStream) and the MQTT 3.1.1 broker.
 
-The internal user may do everything and has a password that never leaves the data folder. The server listens on
-loopback; only its MQTT port may be opened to the outside by a setting.
+The internal user may do everything and has a password that never leaves the data folder. Everybody else (makers'
+sensors, network servers) signs in by MQTT with a token or a source's password; the server asks us who that is and what
+they may publish (NATS' auth callout, answered by ``quartier.sources.mqtt_door``). The server listens on loopback; only
+its MQTT port may be opened to the outside by a setting.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from quartier.engines.nkeys import Issuer
 from quartier.engines.postgres import EngineError
+
+USER = "quartier"
 
 
 def find() -> Path:
@@ -106,7 +111,12 @@ def start(
             "sync_interval": "1s" if durable else "2m",
         },
         "mqtt": {"listen": f"{mqtt_host}:{mqtt_port}", "max_ack_pending": 1024},
-        "authorization": {"users": [{"user": "quartier", "password": password}]},
+        "authorization": {
+            # Seconds for the answer of the auth callout, which may have to wait for the database.
+            "timeout": 5,
+            "users": [{"user": USER, "password": password}],
+            "auth_callout": {"issuer": Issuer.of(folder).public_key, "auth_users": [USER]},
+        },
         "pid_file": str(folder / "nats.pid"),
     }
     path = folder / "nats.conf"
@@ -117,13 +127,15 @@ def start(
         [find(), "-c", path], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
     )
     log.close()
-    url = f"nats://quartier:{quote(password)}@127.0.0.1:{port}"
+    url = f"nats://{USER}:{quote(password)}@127.0.0.1:{port}"
     server = Server(url, mqtt_host, mqtt_port, process, folder)
     deadline = time.monotonic() + wait_s
     for listener in (port, mqtt_port):
         while True:
             try:
-                with socket.create_connection(("127.0.0.1" if listener == port else mqtt_host, listener), timeout=1):
+                with socket.create_connection(
+                    ("127.0.0.1" if listener == port else mqtt_host, listener), timeout=1
+                ):
                     break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:

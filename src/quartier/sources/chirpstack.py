@@ -41,7 +41,16 @@ class _Up(msgspec.Struct, gc=False):
     receptions: tuple[_Reception, ...] = msgspec.field(default=(), name="rxInfo")
 
 
+class _Who(msgspec.Struct, gc=False):
+    device: _Device = msgspec.field(name="deviceInfo")
+
+
 _decoder = msgspec.json.Decoder(_Up)
+_who = msgspec.json.Decoder(_Who)
+
+
+def _identify(body: bytes) -> str:
+    return dev_eui(_who.decode(body).device.dev_eui, "deviceInfo.devEui")
 
 
 def event_of(topic: str) -> str:
@@ -64,7 +73,7 @@ def parse(message: RawMessage, settings: Mapping[str, Any]) -> Sequence[Uplink]:
         if event in _OTHER_EVENTS:
             return ()
         raise MessageError("unknown_event", f"event {event[:40]!r} is none of ChirpStack's")
-    up = read(_decoder, message)
+    up = read(_decoder, message, identify=_identify)
     if up.device is None:
         raise MessageError("missing_field", "deviceInfo.devEui")
     external_id = dev_eui(up.device.dev_eui, "deviceInfo.devEui")

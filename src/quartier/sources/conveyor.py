@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from quartier.engines.bus import Bus
 from quartier.intake.inbox import MAXIMUM_BODY_BYTES, RawMessage, TooLarge, encode, subject
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _RESEND_AFTER_S = 5.0
 
@@ -123,7 +123,7 @@ class Conveyor:
             )
         except NatsError as error:
             # Not connected and the buffer is full: the sweeper tries again.
-            log.debug("inbox not reachable: %s", type(error).__name__)
+            log.debug("inbox.not_reachable", error=type(error).__name__)
 
     async def _on_reply(self, reply: Msg) -> None:
         waiting = self._waiting.get(int(reply.subject.rsplit(".", 1)[1]))
@@ -135,7 +135,7 @@ class Conveyor:
             # "503 no responders": the stream is not up yet.
             return
         if confirmation.error is not None:
-            log.warning("the inbox refused a message: %s", confirmation.error.description)
+            log.warning("inbox.refused", error=confirmation.error.description)
             return
         waiting.future.set_result(confirmation.seq)
 

@@ -78,7 +78,25 @@ class _Message(msgspec.Struct, gc=False):
         )
 
 
+class _Who(msgspec.Struct, gc=False):
+    end_device_ids: _Ids
+
+
 _decoder = msgspec.json.Decoder(_Message)
+_who = msgspec.json.Decoder(_Who)
+
+
+def _identify(body: bytes) -> str:
+    return _external_id(_who.decode(body).end_device_ids)
+
+
+def _external_id(ids: _Ids) -> str:
+    if ids.dev_eui:
+        return dev_eui(ids.dev_eui, "end_device_ids.dev_eui")
+    if ids.device_id:
+        # A device that was activated by personalisation may have no DevEUI.
+        return ids.device_id[:120]
+    raise MessageError("missing_field", "end_device_ids.dev_eui")
 
 
 def parse(message: RawMessage, settings: Mapping[str, Any]) -> Sequence[Uplink]:
@@ -87,20 +105,14 @@ def parse(message: RawMessage, settings: Mapping[str, Any]) -> Sequence[Uplink]:
     ``settings["use"]`` is ``data`` (``frm_payload``, for our codec; the default) or ``object`` (``decoded_payload``).
     The one that is wanted may be missing, then the other is taken. Raises MessageError.
     """
-    whole = read(_decoder, message)
+    whole = read(_decoder, message, identify=_identify)
     up = whole.uplink_message
     if up is None:
         if whole.has_no_reading():
             return ()
         raise MessageError("missing_field", "uplink_message")
     ids = whole.end_device_ids or _Ids()
-    if ids.dev_eui:
-        external_id = dev_eui(ids.dev_eui, "end_device_ids.dev_eui")
-    elif ids.device_id:
-        # A device that was activated by personalisation may have no DevEUI.
-        external_id = ids.device_id[:120]
-    else:
-        raise MessageError("missing_field", "end_device_ids.dev_eui")
+    external_id = _external_id(ids)
     if whole.simulated:
         raise MessageError(
             "simulated", "the network server's console made this message, no device", external_id

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,13 +21,24 @@ _json = msgspec.json.Decoder()
 CUT_HEADER = "quartier-cut"
 
 
-def read[T](decoder: msgspec.json.Decoder[T], message: RawMessage, *, external_id: str = "") -> T:
-    """Decode a message's body. Raises MessageError ``not_json``, ``wrong_type`` or ``too_large``."""
+def read[T](
+    decoder: msgspec.json.Decoder[T],
+    message: RawMessage,
+    *,
+    external_id: str = "",
+    identify: Callable[[bytes], str] | None = None,
+) -> T:
+    """Decode a message's body. Raises MessageError ``not_json``, ``wrong_type`` or ``too_large``.
+
+    ``identify`` finds the device in a body of which something else has the wrong type.
+    """
     if CUT_HEADER in message.headers:
         raise MessageError("too_large", f"the message had {message.headers[CUT_HEADER]} bytes", external_id)
     try:
         return decoder.decode(message.body)
     except msgspec.ValidationError as error:
+        with contextlib.suppress(msgspec.DecodeError, MessageError, RecursionError):
+            external_id = external_id or (identify(message.body) if identify else "")
         raise MessageError("wrong_type", str(error), external_id) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MessageError("not_json", str(error), external_id) from None

@@ -35,6 +35,7 @@ class Broker:
     username: str = ""
     password: str = ""
     tls: ssl.SSLContext | None = None
+    clean_session: bool = False
     keepalive_s: int = 30
     connect_timeout_s: float = 10
 
@@ -68,16 +69,20 @@ class MqttSession:
         topics: Sequence[str],
         deliver: Callable[[Delivery], Awaitable[None]],
         *,
+        known_topics: Sequence[str] = (),
         maximum_open: int = 2000,
     ) -> None:
         """``deliver`` is awaited once per message, in order.
 
-        ``maximum_open`` is the number of unfinished messages at which reading from the broker pauses.
+        ``known_topics`` are those to which the session was subscribed before, ``maximum_open`` is the number of
+        unfinished messages at which reading from the broker pauses.
         """
         self._broker = broker
         self._topics = list(topics)
+        self._known_topics = list(known_topics)
         self._deliver = deliver
         self._maximum_open = maximum_open
+        self._asked: list[str] = []
         self._open = 0
         self._paused = False
         self._flush_planned = False
@@ -140,7 +145,7 @@ class MqttSession:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._broker.client_id,
-            clean_session=False,
+            clean_session=self._broker.clean_session,
             protocol=paho.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,
@@ -180,14 +185,19 @@ class MqttSession:
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: Any, __: Any) -> None:
         if reason.is_failure:
             self._break(f"the broker refused the sign-in: {reason}")
-        elif flags.session_present:
-            # The broker still has our subscriptions; asking again would only bring retained messages once more.
-            self.connected.set()
+            return
+        kept = set(self._known_topics) if flags.session_present else set()
+        if gone := sorted(kept - set(self._topics)):
+            client.unsubscribe(gone)
+        # What the session has already is not asked for again; that would only bring retained messages once more.
+        self._asked = [topic for topic in self._topics if topic not in kept]
+        if self._asked:
+            client.subscribe([(topic, 1) for topic in self._asked])
         else:
-            client.subscribe([(topic, 1) for topic in self._topics])
+            self.connected.set()
 
     def _on_subscribe(self, _: paho.Client, __: Any, ___: int, reasons: list[Any], ____: Any) -> None:
-        for topic, reason in zip(self._topics, reasons, strict=False):
+        for topic, reason in zip(self._asked, reasons, strict=False):
             if reason.is_failure:
                 self._break(f"the broker refused the subscription to {topic}: {reason}")
                 return
