@@ -101,8 +101,10 @@ def actor_of_token(token: Token) -> Actor:
         )
     rights: dict[int | None, frozenset[str]] = {}
     for municipality_id, actions in whole.rights.items():
-        if token.municipality_id is None or municipality_id == token.municipality_id:
+        if token.municipality_id is None:
             rights[municipality_id] = actions & scopes
-        elif municipality_id is None:
-            rights[token.municipality_id] = actions & scopes
+        elif municipality_id in (None, token.municipality_id):
+            # What the person may do there comes from roles held there and from roles held everywhere.
+            held = rights.get(token.municipality_id, frozenset())
+            rights[token.municipality_id] = held | (actions & scopes)
     return Actor(f"{whole.name} ({token.name})", whole.person_id, rights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import datetime, timedelta
 
@@ -15,6 +16,8 @@ from django.utils import timezone
 
 from quartier.cities.models import Municipality, Person, Token
 from quartier.cities.rules import SCOPES
+
+_TEXT = re.compile(r"qt_([0-9a-f]{10})_([A-Za-z0-9_-]{43})")
 
 
 class TokenError(Exception):
@@ -52,12 +55,14 @@ def make(
 
 def find(text: str, *, now: datetime | None = None) -> Token:
     """The token behind ``text``. Raises TokenError where it cannot be used."""
-    parts = text.split("_", 2)
-    if len(parts) != 3 or parts[0] != "qt":
+    # The whole form is checked, because what stands here came from anybody and is looked up in the database.
+    form = _TEXT.fullmatch(text)
+    if form is None:
         raise TokenError("malformed token")
-    token = Token.objects.select_related("person", "municipality").filter(prefix=parts[1]).first()
+    prefix, secret = form.groups()
+    token = Token.objects.select_related("person", "municipality").filter(prefix=prefix).first()
     if token is None or not hmac.compare_digest(
-        bytes(token.digest), hashlib.sha256(parts[2].encode()).digest()
+        bytes(token.digest), hashlib.sha256(secret.encode()).digest()
     ):
         raise TokenError("unknown token")
     now = now or timezone.now()
