@@ -5,6 +5,7 @@ ChirpStack v4 is asked through its REST interface (``chirpstack-rest-api``), The
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,7 @@ from quartier.sources.connect.report import SourceConfig
 
 _PAGE: Final = 100
 _MAXIMUM_DEVICES: Final = 100_000
+_TOO_MANY_REQUESTS: Final = 429
 
 
 @dataclass(slots=True)
@@ -47,8 +49,22 @@ async def element(source: SourceConfig) -> DeviceList:
             devices, wrong = await server.devices(tag)
             problems += wrong
             for device in devices:
-                found.setdefault(device.id, _element_device(device))
+                if device.id not in found:
+                    found[device.id] = _element_device(await _with_profile(server, device))
     return DeviceList(list(found.values()), problems)
+
+
+async def _with_profile(server: ElementClient, device: ElementDevice) -> ElementDevice:
+    """The device with its address and type; some servers leave those out of lists."""
+    if device.fields is not None or not device.slug:
+        return device
+    while True:
+        try:
+            return await server.device(device.slug)
+        except ServerError as error:
+            if error.status != _TOO_MANY_REQUESTS:
+                return device
+            await asyncio.sleep(error.retry_after_s or 1)
 
 
 def _element_device(device: ElementDevice) -> Listed:

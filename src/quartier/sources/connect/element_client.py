@@ -104,6 +104,10 @@ class ElementDevice(msgspec.Struct):
         return ""
 
 
+class _One(msgspec.Struct):
+    body: ElementDevice
+
+
 class _Documents(msgspec.Struct):
     body: list[msgspec.Raw]
     retrieve_after_id: str | None = None
@@ -117,6 +121,7 @@ class _Head(msgspec.Struct):
 
 
 _device = msgspec.json.Decoder(ElementDevice)
+_one = msgspec.json.Decoder(_One)
 _any = msgspec.json.Decoder()
 _documents = msgspec.json.Decoder(_Documents)
 _head = msgspec.json.Decoder(_Head)
@@ -202,6 +207,14 @@ class ElementClient:
             if not answer.retrieve_after_id or not answer.body or len(found) > _MAXIMUM_DEVICES:
                 return found, problems
             parameters["retrieve_after"] = answer.retrieve_after_id
+
+    async def device(self, slug: str) -> ElementDevice:
+        """One device with its profiles, which a list may lack. Raises ServerError."""
+        path = f"devices/{quote(slug, safe='')}"
+        try:
+            return _one.decode(await get(self._http, path, {})).body
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise ServerError(f"{path}: the answer cannot be read: {error}") from None
 
     async def _list(self, path: str, parameters: dict[str, Any]) -> _Documents:
         try:
