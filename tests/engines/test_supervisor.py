@@ -227,8 +227,11 @@ def test_killed_supervisor_leaves_nothing_that_stands_in_the_way(run: Callable[.
     first = run(PREPARE, BUSY, QUARTIER_MQTT_PORT=port)
     first.until(lambda: first.beats() > 2)
     old = [_pid_of(first.data, engine) for engine in ("postgres", "nats")]
+    child = int(re.findall(r"started +pid=(\d+) program=program0", first.text())[-1])
     first.process.kill()
     first.process.wait()
+    # Programs do not outlive their supervisor; they would hold ports and work beside their successors.
+    first.until(partial(_gone, child), 5)
     second = run(PREPARE, BUSY, QUARTIER_MQTT_PORT=port)
     second.until_beating()
     assert all(_gone(pid) for pid in old)

@@ -52,16 +52,19 @@ def supervise(
     ready: Callable[[], None] | None = None,
     log_folder: Path | None = None,
 ) -> int:
-    """Bring the database up to date, then run ``roles`` and ``others`` until told to stop; returns the exit status."""
+    """Prepare (without steps of the caller's: bring the database up to date), then run ``roles`` and ``others``.
+
+    Returns the exit status when told to stop.
+    """
     settings = config()
     if "web" in roles:
         require_free(settings.host, settings.port, "port")
     lean = {**_LEAN, **(environment or {})}
     supervisor = Supervisor(
         settings,
-        prepare=[
-            Program(name="migrate", command=python("-m", "quartier", "migrate", "--quiet"), environment=lean),
-            *prepare,
+        prepare=prepare
+        or [
+            Program(name="migrate", command=python("-m", "quartier", "migrate", "--quiet"), environment=lean)
         ],
         programs=[
             *(

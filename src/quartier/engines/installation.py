@@ -77,7 +77,8 @@ class Lock:
                     "or give another folder in QUARTIER_DATA."
                 )
             time.sleep(0.05)
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:3]])
+        program = Path(sys.argv[0]).name.replace("__main__.py", "quartier")
+        command = " ".join([program, *sys.argv[1:3]])
         os.ftruncate(file, 0)
         os.write(file, f"process {os.getpid()} ({command})".encode())
         self._file = file

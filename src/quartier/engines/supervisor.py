@@ -8,6 +8,7 @@ they end.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import select
@@ -101,7 +102,7 @@ class Nats:
         """Start with new ports, or again with the configuration of the first start."""
         if self.server is None:
             settings = self._settings
-            if not _left_behind(settings.data / "nats.pid"):
+            if not left_behind(settings.data / "nats.pid"):
                 require_free(settings.mqtt_host, settings.mqtt_port, "mqtt_port")
             self.server = nats.start(
                 settings.data, mqtt_host=settings.mqtt_host, mqtt_port=settings.mqtt_port
@@ -145,7 +146,7 @@ def require_free(host: str, port: int, setting: str) -> None:
             ) from None
 
 
-def _left_behind(pid_file: Path) -> bool:
+def left_behind(pid_file: Path) -> bool:
     """Whether a server of ours still runs that a killed supervisor started; starting the engine replaces it."""
     try:
         command = Path(f"/proc/{int(pid_file.read_text())}/cmdline").read_bytes()
@@ -300,6 +301,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (one call into the C library, no lock, no Python state)
             )
 
     def _log_file(self, program: Program) -> Path:
@@ -424,6 +426,16 @@ class Supervisor:
             else:
                 self._wait(0.2)
         log.info("programs stopped")
+
+
+# Looked up before a fork, because a forked process should do as little as possible.
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def _die_with_parent() -> None:
+    """Runs in a new child: the kernel is to end it when the supervisor dies, however that happens (prctl(2))."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
