@@ -18,12 +18,14 @@ from quartier.engines import logs
 
 log = structlog.get_logger(__name__)
 
-_GRACE_S = 8.0
+_GRACE_S = 5.0
 
 
 async def together(stop: asyncio.Event, tasks: Mapping[str, Awaitable[None]]) -> None:
     """Run ``tasks`` until ``stop``, then wait for their ends. Raises the error of the first that fails."""
-    running: dict[asyncio.Future[Any], str] = {asyncio.ensure_future(task): name for name, task in tasks.items()}
+    running: dict[asyncio.Future[Any], str] = {
+        asyncio.ensure_future(task): name for name, task in tasks.items()
+    }
     stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
         while not stop.is_set():

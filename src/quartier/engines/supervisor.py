@@ -282,6 +282,8 @@ class Supervisor:
         if process.returncode != 0:
             self._status = 1
             self._say(f"{program.name} failed (exit status {process.returncode}).{self._where(program)}")
+            if self._logs:
+                self._say("\n".join(self._log_file(program).read_text(errors="replace").splitlines()[-15:]))
             raise Stopped
 
     def _start(self, child: _Child) -> None:
