@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from quartier.cities.models import District, Municipality, Person, Role, RoleAssignment
 from quartier.intake.models import Codec, FieldMapping, QualityFinding, RefusedMessage
@@ -262,3 +263,11 @@ def _city(scene: Scene, slug: str) -> None:
         title_en=f"Climate {city.name}",
         thing_kinds=["station"],
     )
+
+
+def count_queries(client: Client, address: str) -> int:
+    """How many queries a page takes."""
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get(address)
+    assert answer.status_code == 200, address
+    return len(captured)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import dataclasses
+from datetime import UTC, datetime
 
 import pytest
+from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quartier.config import config
 from quartier.desk import raw
+from quartier.engines import nats
+from quartier.engines.bus import connect
+from quartier.intake.inbox import Inbox, RawMessage
+from tests.desk.scene import Scene
 
 
 @pytest.mark.parametrize(
@@ -71,3 +80,70 @@ def test_long_messages_are_cut_in_the_dump() -> None:
 )
 def test_as_text(data: bytes, expected: str) -> None:
     assert raw.as_text(data) == expected
+
+
+def _put(url: str, message: RawMessage) -> int:
+    async def put() -> int:
+        bus = await connect(url)
+        try:
+            return await Inbox(bus).put(message)
+        finally:
+            await bus.close()
+
+    return asyncio.run(put())
+
+
+def test_newest_message_is_fetched_from_the_inbox_by_its_position(
+    scene: Scene, nats_server: nats.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, now = scene.devices["schwerte live"], scene.now
+    message = RawMessage(
+        municipality="schwerte",
+        source=device.source_key,
+        kind="quartier_json",
+        received_at=now,
+        body=b'{"device": "%s", "values": {"air_temperature": 4.5}}' % device.external_id.encode(),
+    )
+    position = _put(nats_server.url, message)
+    monkeypatch.setattr(raw, "config", lambda: dataclasses.replace(config(), nats_url=nats_server.url))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE twin_observation SET origin = %s WHERE series_id = %s",
+            [position, scene.series["schwerte"].pk],
+        )
+    opened = raw.last_of(device)
+    assert opened is not None
+    assert opened.raw == message
+    uplink = opened.uplink_of(device.external_id)
+    assert uplink is not None
+    assert dict(uplink.fields or {}) == {"air_temperature": 4.5}
+    page = scene.client("steward").get(f"/amt/geraete/{device.pk}/nachricht/")
+    assert "&quot;air_temperature&quot;: 4.5" in page.content.decode()
+
+
+def test_a_position_that_is_gone_is_no_error(
+    nats_server: nats.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(
+        nats_server.url,
+        RawMessage(municipality="x", source="y", kind="z", received_at=datetime.now(UTC), body=b""),
+    )
+    monkeypatch.setattr(raw, "config", lambda: dataclasses.replace(config(), nats_url=nats_server.url))
+    assert raw.at_position(10**9) is None
+
+
+def test_without_the_inbox_the_refusals_remain(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is away: the page says so within seconds, and what was refused is still at hand."""
+    monkeypatch.setattr(raw, "config", lambda: dataclasses.replace(config(), nats_url="nats://127.0.0.1:1"))
+    device = scene.devices["schwerte live"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE twin_observation SET origin = 1 WHERE series_id = %s", [scene.series["schwerte"].pk]
+        )
+    assert raw.last_of(device) is None
+    message = scene.refused["schwerte"]
+    message.external_id = device.external_id
+    message.save()
+    opened = raw.last_of(device)
+    assert opened is not None
+    assert opened.raw.body == bytes(message.body)

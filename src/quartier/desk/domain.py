@@ -7,7 +7,7 @@ audit log in one transaction. Bulk import, sources, codecs and findings have the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
@@ -189,7 +189,7 @@ def move_device(
         device=device.pk,
         frm=current.thing.key if current is not None else None,
         to=thing.key if thing is not None else None,
-        at=at.isoformat(),
+        at=at.astimezone(UTC).isoformat(),
         note=note,
     )
     return made

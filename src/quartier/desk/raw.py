@@ -76,17 +76,29 @@ def _settings(source_key: str) -> dict[str, Any]:
     return Source.objects.filter(key=source_key).values_list("settings", flat=True).first() or {}
 
 
+async def _not_reported(_error: Exception) -> None:
+    """The caller handles what goes wrong; the client's own log would only repeat it."""
+
+
 async def _fetch(position: int) -> bytes | None:
-    connected = await nats.connect(
-        config().nats_url, connect_timeout=_TIMEOUT_S, allow_reconnect=False, max_reconnect_attempts=0
-    )
-    try:
-        found = await connected.jetstream(timeout=_TIMEOUT_S).get_msg(INBOX, seq=position)
-        return found.data
-    except nats.js.errors.NotFoundError:
-        return None  # older than the inbox keeps
-    finally:
-        await connected.close()
+    async with asyncio.timeout(_TIMEOUT_S):
+        connected = await nats.connect(
+            config().nats_url,
+            name="desk",
+            connect_timeout=_TIMEOUT_S,
+            allow_reconnect=False,
+            # Zero would mean for ever.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.1,
+            error_cb=_not_reported,
+        )
+        try:
+            found = await connected.jetstream(timeout=_TIMEOUT_S).get_msg(INBOX, seq=position)
+            return found.data
+        except nats.js.errors.NotFoundError:
+            return None  # older than the inbox keeps
+        finally:
+            await connected.close()
 
 
 def at_position(position: int) -> RawMessage | None:

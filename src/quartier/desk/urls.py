@@ -16,6 +16,7 @@ urlpatterns = [
     path("geraete/<int:pk>/", devices.device_detail, name="device"),
     path("geraete/<int:pk>/bearbeiten/", devices.device_edit, name="device-edit"),
     path("geraete/<int:pk>/umsetzen/", devices.device_move, name="device-move"),
+    path("geraete/<int:pk>/nachricht/", refused.device_message, name="device-message"),
     path("orte/neu/", devices.thing_new, name="thing-new"),
     path("orte/<int:pk>/", devices.thing_edit, name="thing-edit"),
     path("geraete/einlesen/", imports.device_import, name="device-import"),

@@ -37,12 +37,14 @@ def _condition(kind: Kind, setting: Setting) -> Any:
 
 def _field(kind: Kind, setting: Setting, *, stored: bool) -> forms.Field:
     help_text = (
-        format_lazy("{} {}", setting.help, _condition(kind, setting)) if setting.only_if else setting.help
+        format_lazy("{} {}", _condition(kind, setting), setting.help) if setting.only_if else setting.help
     )
-    common: dict[str, Any] = {"label": setting.label, "required": False, "help_text": help_text}
+    # What counts only beside another setting cannot be demanded here; the rule of the source says what is missing.
+    required = (setting.required and setting.only_if is None and not stored) or setting.type == "choice"
+    common: dict[str, Any] = {"label": setting.label, "required": required, "help_text": help_text}
     match setting.type:
         case "boolean":
-            return forms.BooleanField(**common)
+            return forms.BooleanField(**{**common, "required": False})
         case "choice":
             return forms.ChoiceField(choices=setting.choices, **common)
         case "integer" | "number":

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from quartier.desk import words
 from quartier.desk.queries.devices import WEAK_BATTERY_PERCENT, WEAK_BATTERY_V
 from quartier.intake.models import QualityFinding
+from quartier.intake.parsers import Uplink
 from quartier.sources.kinds import KINDS
 from quartier.sources.models import Source
 from quartier.twin.flags import is_bad
@@ -101,7 +102,7 @@ def battery(device: Device) -> SafeString | str:
 
 
 @register.simple_tag
-def signal(device: Device) -> str:
+def signal(device: Device | Uplink) -> str:
     """Strength and ratio to noise of the last frame."""
     parts = []
     if device.rssi_dbm is not None:
@@ -128,6 +129,17 @@ def duration(seconds: int | None) -> str:
 
 
 @register.filter
+def short_duration(seconds: int | None) -> str:
+    """A number of seconds for a narrow column: 10 min, 1 h, 2 d."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds % size == 0 and seconds:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+@register.filter
 def name_of(observed_property: ObservedProperty) -> str:
     """Name of a property in the page's language."""
     return observed_property.name_en if _language() == "en" else observed_property.name_de
@@ -142,13 +154,13 @@ def measured(value: float | None, observed_property: ObservedProperty) -> str:
 
 
 @register.simple_tag
-def difference(value: float | None, observed_property: ObservedProperty) -> str:
-    """A signed difference of two values of a property; degrees Celsius differ by kelvin."""
+def difference(value: float | None, observed_property: ObservedProperty, signed: bool = True) -> str:
+    """A (signed) difference of two values of a property; degrees Celsius differ by kelvin."""
     if value is None:
         return "–"
     unit = "K" if observed_property.unit == "Cel" else observed_property.unit
     text = display_value(value, unit, observed_property.decimals, _language())
-    return f"+{text}" if value > 0 else text
+    return f"+{text}" if value > 0 and signed else text
 
 
 @register.filter
@@ -164,9 +176,9 @@ def plain_number(value: float | int | None, decimals: int = 0) -> str:
 
 
 @register.filter
-def percent(share: float) -> str:
+def percent(share: float, decimals: int = 1) -> str:
     """A share of 0 to 1 in percent."""
-    return display_value(share * 100, "%", 1, _language())
+    return display_value(share * 100, "%", decimals, _language())
 
 
 @register.filter

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from quartier.cities.rules import Actor
 from quartier.desk import domain, words
-from quartier.desk.access import DEVICES, ENTER, MESSAGES, desk_page, render, require, within
+from quartier.desk.access import CODECS, DEVICES, ENTER, MESSAGES, desk_page, render, require, within
 from quartier.desk.forms.devices import (
     DeviceFilterForm,
     DeviceForm,
@@ -175,6 +175,7 @@ def _device_page(
         "series": [(one, newest.get(one.pk)) for one in series],
         "refused": [(one, words.reason(one.reason)) for one in refused],
         "may_read_messages": actor.may(MESSAGES, device.municipality_id),
+        "may_replay": actor.may(CODECS, device.municipality_id),
         "may_write": may_write,
         "move": move,
     }

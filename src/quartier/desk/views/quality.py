@@ -16,6 +16,7 @@ from quartier.desk import domain, sparkline, words
 from quartier.desk.access import QUALITY, desk_page, render, require
 from quartier.desk.forms.quality import DecisionForm, FindingFilterForm
 from quartier.desk.queries import quality
+from quartier.desk.templatetags.desk import name_of
 from quartier.desk.views.common import back, complained, page_of, said
 from quartier.intake.models import QualityFinding
 from quartier.twin.flags import explain
@@ -85,6 +86,8 @@ def finding_detail(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
         "sentences": _explained(finding),
         "spark": sparkline.draw(values, finding.first_time, finding.last_time, width=800, height=180),
         "values": values[-100:],
+        "lowest": min((value for _time, value, _flags in values if value is not None), default=None),
+        "highest": max((value for _time, value, _flags in values if value is not None), default=None),
         "nearby": quality.nearby(finding),
         "may_decide": actor.may(QUALITY, finding.municipality_id),
         "decision": DecisionForm(),
@@ -137,7 +140,7 @@ def stations(request: HttpRequest, actor: Actor) -> HttpResponse:
         "implausible": quality.implausible(actor, now),
         "property": properties.get(slug),
         "properties": [
-            {"label": one, "address": f"?messgroesse={one.slug}#drift", "current": one.slug == slug}
+            {"label": name_of(one), "address": f"?messgroesse={one.slug}#drift", "current": one.slug == slug}
             for one in properties.values()
         ],
         "limit": quality.DRIFT_LIMITS[slug],

@@ -6,18 +6,23 @@ from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from quartier.cities.rules import Actor, NotAllowed
+from quartier.config import config
 from quartier.desk import raw, words
 from quartier.desk.access import CODECS, DEVICES, MESSAGES, desk_page, everywhere, render, require
 from quartier.desk.forms.refused import RefusedFilterForm
 from quartier.desk.queries import refused
+from quartier.desk.templatetags.desk import signal
 from quartier.desk.views.common import back, complained, keyset_address, keyset_key, said
 from quartier.intake import domain as intake
 from quartier.intake.models import RefusedMessage
+from quartier.intake.parsers import Uplink
 from quartier.twin.models import Device
 
 # More are tried again in further rounds, so that one click cannot keep the replayer busy for hours.
@@ -63,7 +68,6 @@ def message_detail(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
     message = get_object_or_404(RefusedMessage.objects.select_related("municipality"), pk=pk)
     _require(actor, MESSAGES, message)
     opened = raw.open_refused(message)
-    uplink = opened.uplink_of(message.external_id)
     device = (
         Device.objects.filter(
             municipality=message.municipality, source_key=message.source_key, external_id=message.external_id
@@ -73,21 +77,60 @@ def message_detail(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
     )
     municipality_id = message.municipality_id
     context: dict[str, Any] = {
+        **raw_context(opened, message.external_id),
         "message": message,
         "reason": words.reason(message.reason),
         "device": device,
-        "uplink": uplink,
-        "uplinks": len(opened.uplinks),
+        "may_retry": municipality_id is not None and actor.may(CODECS, municipality_id),
+        "register": device is None
+        and bool(message.external_id)
+        and municipality_id is not None
+        and actor.may(DEVICES, municipality_id),
+    }
+    return render(request, actor, "desk/refused_message.html", context)
+
+
+def raw_context(opened: raw.Opened, external_id: str) -> dict[str, Any]:
+    """What the template part ``raw`` shows of a message."""
+    uplink = opened.uplink_of(external_id)
+    return {
         "parser_error": opened.error,
         "text": raw.as_text(opened.raw.body),
         "hex": raw.hex_dump(opened.raw.body),
         "kind": opened.raw.kind,
+        "headers": opened.raw.headers,
         "payload_hex": uplink.payload.hex() if uplink is not None and uplink.payload is not None else "",
         "fields": dict(uplink.fields) if uplink is not None and uplink.fields is not None else None,
-        "may_retry": municipality_id is not None and actor.may(CODECS, municipality_id),
-        "may_register": municipality_id is not None and actor.may(DEVICES, municipality_id),
+        "said": _said(uplink) if uplink is not None else [],
     }
-    return render(request, actor, "desk/refused_message.html", context)
+
+
+@require_safe
+@desk_page(MESSAGES)
+def device_message(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
+    """The newest raw message of a device."""
+    device = get_object_or_404(Device.objects.select_related("municipality"), pk=pk)
+    require(actor, MESSAGES, device.municipality)
+    opened = raw.last_of(device)
+    context: dict[str, Any] = {"device": device, "opened": opened, "inbox_days": config().inbox_days}
+    if opened is not None:
+        context |= raw_context(opened, device.external_id)
+    return render(request, actor, "desk/device_message.html", context)
+
+
+def _said(uplink: Uplink) -> list[tuple[str, Any]]:
+    """What the network knew of the uplink."""
+    rows = [
+        (_("Port"), uplink.port),
+        (_("Rahmenzähler"), uplink.frame_counter),
+        (
+            _("Zeit der Messung"),
+            uplink.observed_at and date_format(localtime(uplink.observed_at), "DATETIME_FORMAT"),
+        ),
+        (_("Signal"), signal(uplink)),
+        (_("Gateways"), uplink.gateways),
+    ]
+    return [(label, value) for label, value in rows if value is not None and value != "–"]
 
 
 def _require(actor: Actor, action: str, message: RefusedMessage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from django.db.models import Count, IntegerField, OuterRef, Subquery
@@ -85,6 +86,8 @@ def _settings(kind: Kind | None, values: dict[str, Any]) -> list[tuple[Any, Any]
                 value = _("ja") if value else _("nein")
             elif setting.type == "choice":
                 value = dict(setting.choices).get(value, value)
+            elif setting.type == "json":
+                value = json.dumps(value, ensure_ascii=False)
             elif isinstance(value, list):
                 value = ", ".join(map(str, value))
             shown.append((setting.label, value))

@@ -1,0 +1,108 @@
+"""The first page of the desk counts what needs somebody, per city."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from quartier.cities.rules import actor_of
+from quartier.desk.queries.overview import Counts, counts, overview
+from quartier.intake.models import QualityFinding, RefusedMessage, Replay
+from quartier.sources.models import Source
+from quartier.twin.models import Device
+from tests.desk.scene import Scene, count_queries
+
+
+def _expected(scene: Scene, slug: str) -> Counts:
+    return Counts(
+        municipality=scene.municipality(slug),
+        devices=3,
+        live=1,
+        silent=1,
+        never=1,
+        weak=1,
+        sources=1,
+        failing=1 if slug == "schwerte" else 0,
+        refused=1,
+        findings=1,
+    )
+
+
+def test_counts_per_city(scene: Scene) -> None:
+    found = counts(actor_of(scene.people["operator_all"]), scene.now)
+    assert found == [_expected(scene, "dortmund"), _expected(scene, "schwerte")]
+
+
+def test_counts_of_the_own_city_only(scene: Scene) -> None:
+    assert counts(actor_of(scene.people["staff"]), scene.now) == [_expected(scene, "schwerte")]
+
+
+def test_old_and_resolved_refusals_do_not_count(scene: Scene) -> None:
+    RefusedMessage.objects.filter(pk=scene.refused["dortmund"].pk).update(resolved_at=scene.now)
+    RefusedMessage.objects.filter(pk=scene.refused["schwerte"].pk).update(at=scene.now - timedelta(hours=25))
+    found = overview(actor_of(scene.people["operator_all"]), scene.now)
+    assert [row.refused for row in found.counts] == [0, 0]
+    assert found.reasons == []
+
+
+def test_reasons_are_for_those_who_may_read_messages(scene: Scene) -> None:
+    assert overview(actor_of(scene.people["staff"]), scene.now).reasons == []
+    assert [
+        (row.reason, row.n) for row in overview(actor_of(scene.people["steward"]), scene.now).reasons
+    ] == [("unknown_device", 1)]
+
+
+def test_page_says_the_day_in_a_sentence(scene: Scene) -> None:
+    Replay.objects.create(municipality=scene.schwerte, total=10, done=3)
+    text = scene.client("steward").get("/amt/").content.decode()
+    assert (
+        "1 Gerät ist verstummt, 1 Quelle meldet Fehler, 1 Nachricht wurde in 24 Stunden abgelehnt, 1 Befund ist offen."
+    ) in text
+    assert "3 von 10 Nachrichten" in text
+    assert "Dortmund silent" not in text
+
+
+def test_a_quiet_day(scene: Scene) -> None:
+    Device.objects.update(active=False)
+    Source.objects.update(state=Source.State.OK)
+    RefusedMessage.objects.all().delete()
+    QualityFinding.objects.all().delete()
+    assert "Nichts Dringendes" in scene.client("operator").get("/amt/").content.decode()
+
+
+def test_queries_do_not_grow_with_devices_and_findings(scene: Scene) -> None:
+    client = scene.client("operator_all")
+    client.get("/amt/")
+    few = count_queries(client, "/amt/")
+    device, finding = scene.devices["schwerte silent"], scene.findings["schwerte"]
+    for number in range(2):
+        device.pk, device.external_id = None, f"copy-{number}"
+        device.save()
+        finding.pk = None
+        finding.save()
+    assert count_queries(client, "/amt/") == few
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_navigation_offers_what_the_person_may_open(scene: Scene, language: str) -> None:
+    def addresses(name: str) -> list[str]:
+        client = scene.client(name)
+        client.cookies["django_language"] = language
+        return [entry["url"] for entry in client.get("/amt/").context["desk_navigation"]]
+
+    staff = ["/amt/", "/amt/geraete/", "/amt/quellen/", "/amt/qualitaet/"]
+    assert addresses("staff") == staff
+    everything = [
+        "/amt/",
+        "/amt/geraete/",
+        "/amt/quellen/",
+        "/amt/nachrichten/",
+        "/amt/codecs/",
+        "/amt/nachspielen/",
+        "/amt/qualitaet/",
+        "/amt/personen/",
+        "/amt/datensaetze/",
+        "/amt/protokoll/",
+    ]
+    assert addresses("operator") == everything
