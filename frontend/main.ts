@@ -25,12 +25,8 @@ function load(root: ParentNode): void {
 
 async function startHtmx(): Promise<void> {
   if (!document.querySelector("[hx-get],[hx-post],[hx-boost],[data-hx-get],[data-hx-post]")) return;
-  const { default: htmx } = await import("htmx.org");
-  htmx.config.allowEval = false;
-  htmx.config.includeIndicatorStyles = false;
-  htmx.config.selfRequestsOnly = true;
-  htmx.config.historyCacheSize = 0;
-  htmx.config.refreshOnHistoryMiss = true;
+  // Its settings stand in a meta element of the page: it reads them before anybody could set them.
+  await import("htmx.org");
   document.addEventListener("htmx:load", (event) => {
     if (event.target instanceof Element && event.target.parentElement) load(event.target.parentElement);
   });

@@ -5,7 +5,7 @@
     python tools/compile_messages.py --update     append those texts, untranslated, to the room's django.po
 
 Msgids are German, the language in which pages are written; each room holds its English in
-``locale/en/LC_MESSAGES/django.po``.
+``locale/en/LC_MESSAGES/django.po``. German catalogues hold other people's texts that we put in our own words.
 """
 # ruff: noqa: T201 (a command line tool speaks by printing)
 
@@ -101,7 +101,7 @@ def read(path: Path) -> Catalog:
     if not path.exists():
         return Catalog(locale=LANGUAGE)
     with path.open("rb") as file:
-        return read_po(file, locale=LANGUAGE, abort_invalid=True)
+        return read_po(file, locale=path.parents[1].name, abort_invalid=True)
 
 
 def translations(path: Path) -> dict[Text, str]:
@@ -138,12 +138,9 @@ def wrong_placeholders(room: Path) -> list[str]:
 def compile_all() -> int:
     """Write every django.mo that is older than its django.po; returns how many."""
     done = 0
-    for room in rooms():
-        source = catalogue_path(room)
+    for source in sorted(SOURCE.glob("*/locale/*/LC_MESSAGES/django.po")):
         target = source.with_suffix(".mo")
-        if not source.exists() or (
-            target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
-        ):
+        if target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
             continue
         # Written beside and renamed: another process may be reading.
         beside = target.with_suffix(f".{os.getpid()}.tmp")

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--no-scripts", action="store_true")
     parser.add_argument("--window", action="store_true", help="only what fits the window, not the whole page")
-    parser.add_argument("--wait-ms", type=int, default=400, help="time for maps and charts after loading")
+    parser.add_argument("--wait-ms", type=int, default=800, help="time for maps and charts after loading")
     parser.add_argument("--sign-in", default="", metavar="EMAIL")
     parser.add_argument("--password", default="")
     arguments = parser.parse_args()
@@ -89,6 +89,11 @@ def main() -> None:
                 page.on("pageerror", lambda error: print(f"  page error: {error}"))
                 for address in arguments.addresses:
                     answer = page.goto(address)
+                    if not arguments.no_scripts:
+                        # Maps and pictures further down are loaded only when they come near.
+                        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+                        page.wait_for_timeout(arguments.wait_ms)
+                        page.evaluate("scrollTo(0, 0)")
                     page.wait_for_timeout(arguments.wait_ms)
                     path = arguments.out / f"{file_name(address)}-{language}-{width}{suffix}.png"
                     page.screenshot(path=path, full_page=not arguments.window)

@@ -94,7 +94,7 @@ class CityMap extends HTMLElement {
       container: canvas,
       style: style || plainStyle(),
       bounds: this.#bounds(),
-      fitBoundsOptions: { padding: 36, maxZoom: 14.5 },
+      fitBoundsOptions: { padding: this.getAttribute("src") ? 36 : 4, maxZoom: 14.5 },
       maxZoom: 18,
       minZoom: 8,
       cooperativeGestures: true,

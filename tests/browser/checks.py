@@ -59,6 +59,14 @@ def assert_fits(page: Page) -> None:
     assert not wider, f"{page.url} is wider than the window:\n" + "\n".join(wider)
 
 
+def assert_passes_at_both_widths(page: Page) -> None:
+    """The two checks above in a wide window and on a small telephone; the page is loaded only once."""
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert_accessible(page)
+        assert_fits(page)
+
+
 def focus_is_visible(page: Page) -> bool:
     """Whether the focused element looks different from when it is not focused (WCAG 2.4.7)."""
     visible: bool = page.evaluate(

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import setup_databases
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from tools import compile_messages
 
 from quartier.cities.models import Person
 from quartier.engines import nats
@@ -57,7 +58,8 @@ def _missing(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def frontend() -> None:
-    """The built styles and scripts."""
+    """The built styles and scripts, and the compiled translations."""
+    compile_messages.compile_all()
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools/build_frontend.py")],
         capture_output=True,
@@ -114,7 +116,7 @@ def _wait_until_it_answers(site: Site, process: subprocess.Popen[bytes]) -> None
 
 @pytest.fixture(scope="module")
 def site(
-    scene: scenes.Scene, nats_server: nats.Server, tmp_path_factory: pytest.TempPathFactory
+    frontend: None, scene: scenes.Scene, nats_server: nats.Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """granian with our application on a free port, on the test database."""
     folder = tmp_path_factory.mktemp("web")
@@ -255,6 +257,3 @@ def open_page(browser: Browser, site: Site) -> Iterator[OpenPage]:
     for context in opened.contexts:
         context.close()
     assert not opened.problems, "the browser's console says:\n" + "\n".join(opened.problems)
-
-
-Check = Callable[[Page], None]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from quartier.cities.models import District, Municipality, Person, Role, RoleAssignment
+from quartier.twin.models import ObservedProperty
+from quartier.twin.properties import catalogue
 from quartier.usage.models import Dataset
 
 PASSWORD = "ein langes Kennwort für Tests"
@@ -67,6 +69,20 @@ def build() -> Scene:
             thing_kinds=["station"],
             attribution=f"Stadt {municipality.name}",
             update_interval_s=600,
+        )
+    for p in catalogue().values():
+        ObservedProperty.objects.create(
+            slug=p.slug,
+            iri=p.iri,
+            name_de=p.name_de,
+            name_en=p.name_en,
+            unit=p.unit,
+            decimals=p.decimals,
+            category=p.category,
+            circular=p.circular,
+            result_type=p.result_type,
+            aggregation=p.aggregation,
+            limits=p.limits_json,
         )
     roles = {
         "operator": (Role.OPERATOR, None),

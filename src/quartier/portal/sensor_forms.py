@@ -77,14 +77,12 @@ class SensorForm(forms.Form):
         min_value=-180,
         max_value=180,
         required=False,
-        help_text=_("in Grad, etwa 7,4653"),
     )
     lat = DegreesField(
         label=_("Breite (Nord)"),
         min_value=-90,
         max_value=90,
         required=False,
-        help_text=_("in Grad, etwa 51,5139"),
     )
     exposure = forms.ChoiceField(
         label=_("Wo steht er?"),
@@ -104,6 +102,7 @@ class SensorForm(forms.Form):
     )
     properties = forms.MultipleChoiceField(
         label=_("Was misst er?"),
+        required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text=_("Daraus machen wir die Beispiele. Sie können später auch anderes senden."),
     )

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
+from django.db.models import Max, Min
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseStopPolling
 
 from quartier.cities import audit, tokens
-from quartier.cities.models import Person
+from quartier.cities.models import Municipality, Person
 from quartier.cities.rules import actor_of
 from quartier.cities.secrets import seal, unseal
 from quartier.config import config
@@ -41,6 +42,12 @@ def _examples(device: str, token: str, slugs: list[str]) -> dict[str, Any]:
     }
 
 
+def _bounds() -> str:
+    """West, south, east, north of all municipalities, as the map takes it; empty where there is none."""
+    box = Municipality.objects.aggregate(Min("west"), Min("south"), Max("east"), Max("north"))
+    return "" if None in box.values() else ",".join(f"{value:.4f}" for value in box.values())
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def connect_sensor(request: HttpRequest) -> HttpResponse:
     """The guide for everybody; the form for who is signed in."""
@@ -52,7 +59,12 @@ def connect_sensor(request: HttpRequest) -> HttpResponse:
         made = _register(request, form)
         if made is not None:
             return redirect("sensor", made.municipality.slug, made.key)
-    values = {"form": form, "signed_in": signed_in, "example": _examples("balkon", _("IHR_SCHLUESSEL"), [])}
+    values = {
+        "form": form,
+        "signed_in": signed_in,
+        "bounds": _bounds(),
+        "example": _examples("balkon", _("IHR_SCHLUESSEL"), []),
+    }
     return render(request, "portal/sensor/connect.html", values, status=422 if form.errors else 200)
 
 

@@ -49,8 +49,12 @@ def _flat(context: template.Context) -> dict[str, Any]:
 
 @register.simple_block_tag(takes_context=True)
 def part(context: template.Context, content: str, name: str, **values: Any) -> SafeString:
-    """``{% part "card" title=… %}…{% endpart %}``: the component ``portal/parts/<name>.html`` around its content."""
-    flat: dict[str, Any] = {**_flat(context), **values, "content": mark_safe(content)}  # noqa: S308 (rendered by Django already)
+    """``{% part "card" title=… %}…{% endpart %}``: the component ``portal/parts/<name>.html`` around its content.
+
+    A part sees its own arguments and nothing of the page, so that a page's ``title`` never becomes a card's.
+    """
+    shared = {key: context.get(key) for key in ("request", "csrf_token", "user")}
+    flat = {**shared, **values, "content": mark_safe(content)}  # noqa: S308 (rendered by Django already)
     return mark_safe(render_to_string(f"portal/parts/{name}.html", flat))  # noqa: S308
 
 
@@ -89,7 +93,8 @@ def field(bound: forms.BoundField, **attributes: Any) -> SafeString:
         return bound.as_widget()
     # RadioSelect is a kind of Select, so the first class that fits decides.
     kind = next((kind for cls, kind in _KINDS.items() if isinstance(widget, cls)), "text")
-    css = "kern-form-check__radio" if isinstance(widget, forms.RadioSelect) else _CLASSES[kind]
+    several = isinstance(widget, forms.CheckboxSelectMultiple)  # which is a kind of RadioSelect
+    css = "kern-form-check__radio" if kind == "group" and not several else _CLASSES[kind]
     if bound.errors and kind in ("text", "select"):
         css += f" {css}--error"
     attrs = {name.replace("_", "-"): value for name, value in attributes.items()}
