@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from quartier.engines.pools import Pool
+from quartier.twin import rollups
 from quartier.twin.record import Corrected, Observation, Recorder, RecordError
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -137,6 +138,7 @@ async def test_many_writers_are_committed_together(pool: Pool, recorder: Recorde
     [
         (Observation(1, 7, NOON, float("nan")), "series 7: result nan is not a finite number"),
         (Observation(1, 7, NOON, float("inf")), "series 7: result inf is not a finite number"),
+        (Observation(1, 7, NOON, -1e101), "series 7: result -1e+101 is too large"),
         (Observation(1, 7, NOON, None), "series 7: no result"),
         (
             Observation(1, 7, NOON.replace(tzinfo=None), 1.0),
@@ -155,6 +157,27 @@ async def test_bad_row_is_refused_and_named(
         await recorder.record([Observation(1, 8, NOON, 1.0), row])
     assert str(caught.value) == message
     assert await fetch(pool, OBSERVATIONS) == []
+
+
+async def test_number_whose_square_is_no_number_does_not_stop_the_roll_ups(
+    pool: Pool, recorder: Recorder
+) -> None:
+    """PostgreSQL fails where a product underflows; a wrong codec makes such numbers out of any bytes."""
+    await recorder.record(
+        [Observation(1, 7, minutes(0), 1e-200), Observation(1, 7, minutes(1), -5e-324)]
+        + [Observation(1, 7, minutes(2), 1e-99), Observation(1, 7, minutes(3), 1e100)]
+    )
+    assert await fetch(pool, "SELECT result FROM twin_observation ORDER BY time") == [
+        (0.0,),
+        (0.0,),
+        (1e-99,),
+        (1e100,),
+    ]
+    async with pool.connection() as connection:
+        await rollups.refresh(connection)
+    assert await fetch(pool, "SELECT n, min, max, sum_of_squares FROM twin_rollup_1h") == [
+        (4, 0.0, 1e100, pytest.approx(1e200))
+    ]
 
 
 async def test_bad_caller_does_not_hurt_its_neighbours(pool: Pool, recorder: Recorder) -> None:

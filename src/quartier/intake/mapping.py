@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import jsonpath
 
 from quartier.intake.parsers import MessageError
 from quartier.twin.flags import Flag
+from quartier.twin.record import LARGEST_RESULT
 from quartier.twin.units import UnitError, converter
 
 # How far a stated time may lie from the time of reception and still be believed.
@@ -19,6 +21,10 @@ OLDEST_AGE = timedelta(days=366)
 FASTEST_CLOCK = timedelta(minutes=10)
 # Texts are results too (a status word), but no place for documents.
 LONGEST_TEXT = 2_000
+# PostgreSQL's text and JSON hold neither NUL nor half a surrogate pair.
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+# What a field with a role of its own is kept in.
+_UNIT_OF_ROLE = {"battery_v": "V", "battery_percent": "%"}
 
 
 class PropertyFacts(NamedTuple):
@@ -75,7 +81,9 @@ def compile_rule(
     Raises UnitError where ``unit`` does not convert to the property's, ValueError where the path is no JSONPath.
     """
     factor, offset = 1.0, 0.0
-    if observed_property is not None and unit and observed_property.result_type == "number":
+    if unit and role in _UNIT_OF_ROLE:
+        factor, offset = converter(unit, _UNIT_OF_ROLE[role])
+    elif observed_property is not None and unit and observed_property.result_type == "number":
         factor, offset = converter(unit, observed_property.unit)
     try:
         pick = _picker(path)
@@ -107,6 +115,29 @@ def number(value: Any, field: str) -> float:
     return result
 
 
+def _converted(value: float, factor: float, offset: float, field: str) -> float:
+    result = value * factor + offset
+    if abs(result) > LARGEST_RESULT:
+        raise MessageError("bad_value", f"field {field}: {result:g} is too large")
+    return result
+
+
+def _text(value: Any, field: str) -> str:
+    """A text; numbers and booleans as JSON writes them. Raises MessageError naming the field."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        number(value, field)  # refuses what is not finite or has thousands of digits
+        value = str(value)
+    if not isinstance(value, str):
+        raise MessageError("bad_value", f"field {field}: a text was expected, not {type(value).__name__}")
+    if len(value) > LONGEST_TEXT:
+        raise MessageError("bad_value", f"field {field}: text longer than {LONGEST_TEXT} characters")
+    if _UNSTORABLE.search(value):
+        raise MessageError("bad_value", f"field {field}: the text has characters that cannot be stored")
+    return value
+
+
 def _boolean(value: Any, field: str) -> float:
     if isinstance(value, str):
         word = value.strip().lower()
@@ -128,22 +159,22 @@ def _field(rule: Rule, facts: PropertyFacts, raw: Any) -> Field:
         stated = raw.get("unit")
         raw = raw["value"]
         if stated is not None and facts.result_type == "number":
+            if not isinstance(stated, str):
+                raise MessageError(
+                    "bad_unit", f"field {rule.path}: a unit is a text, not {type(stated).__name__}"
+                )
             try:
-                factor, offset = converter(str(stated), facts.unit)
+                factor, offset = converter(stated, facts.unit)
             except UnitError as error:
                 raise MessageError("bad_unit", f"field {rule.path}: {error}") from None
     match facts.result_type:
         case "number":
-            return Field(facts, rule.channel, number(raw, rule.path) * factor + offset, None)
+            value = _converted(number(raw, rule.path), factor, offset, rule.path)
+            return Field(facts, rule.channel, value, None)
         case "bool":
             return Field(facts, rule.channel, _boolean(raw, rule.path), None)
         case _:
-            text = str(raw)
-            if len(text) > LONGEST_TEXT:
-                raise MessageError(
-                    "bad_value", f"field {rule.path}: text longer than {LONGEST_TEXT} characters"
-                )
-            return Field(facts, rule.channel, None, text)
+            return Field(facts, rule.channel, None, _text(raw, rule.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +199,12 @@ def apply(rules: Sequence[Rule], fields: Mapping[str, Any]) -> Mapped:
     battery_v = battery_percent = None
     hits = 0
     for rule in rules:
-        raw = rule.pick(fields)
+        try:
+            raw = rule.pick(fields)
+        except (jsonpath.JSONPathError, RecursionError) as problem:
+            hits += 1
+            problems.append(MessageError("bad_value", f"field {rule.path}: {problem}"))
+            continue
         if raw is _MISSING or raw is None:
             continue
         hits += 1
@@ -176,9 +212,9 @@ def apply(rules: Sequence[Rule], fields: Mapping[str, Any]) -> Mapped:
             if rule.role == "time":
                 observed_at = _time(raw, rule.path)
             elif rule.role == "battery_v":
-                battery_v = number(raw, rule.path) * rule.factor + rule.offset
+                battery_v = _converted(number(raw, rule.path), rule.factor, rule.offset, rule.path)
             elif rule.role == "battery_percent":
-                battery_percent = number(raw, rule.path) * rule.factor + rule.offset
+                battery_percent = _converted(number(raw, rule.path), rule.factor, rule.offset, rule.path)
             elif rule.observed_property is not None and rule.role == "observation":
                 field = _field(rule, rule.observed_property, raw)
                 taken.append(field)
@@ -217,14 +253,14 @@ def choose_time(
 
     ``received_at`` is what the network says, ``arrived_at`` our own clock when the message entered the inbox.
     """
-    flags = 0
     if not _plausible(received_at, arrived_at):
-        received_at = arrived_at
-        flags = int(Flag.TIME_REPLACED)
+        if observed_at is not None and _plausible(observed_at, arrived_at):
+            return observed_at, 0
+        return arrived_at, int(Flag.TIME_REPLACED)
     if observed_at is None:
-        return received_at, flags
+        return received_at, 0
     if _plausible(observed_at, received_at):
-        return observed_at, flags
+        return observed_at, 0
     return received_at, int(Flag.TIME_REPLACED)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import psycopg
 import structlog
+from numpy.typing import NDArray
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -32,6 +33,10 @@ arrays.register(psycopg.adapters)
 Mode = Literal["keep", "correct"]
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+# Roll-ups keep sums of squares, and PostgreSQL fails where a product overflows or underflows. No sensor measures
+# such numbers, but a wrong codec produces them.
+LARGEST_RESULT = 1e100
+_SMALLEST_RESULT = 1e-100
 
 
 class Observation(NamedTuple):
@@ -275,9 +280,7 @@ class Recorder:
             "municipality": arrays.pack(arrays.SmallintArray, np.array(municipality)),
             "series": arrays.pack(arrays.IntegerArray, np.array(series)),
             "time": arrays.pack(arrays.TimestampArray, time_us),
-            "result": arrays.pack(
-                arrays.DoubleArray, np.array([0.0 if x is None else x for x in results]), ~has_results
-            ),
+            "result": arrays.pack(arrays.DoubleArray, _numbers(results), ~has_results),
             "flags": arrays.pack(arrays.IntegerArray, np.array(flags)),
             "origin": arrays.pack(
                 arrays.BigintArray, np.array([x or 0 for x in origins], dtype=np.int64), ~has_origins
@@ -308,13 +311,20 @@ class Recorder:
         self._months.known |= months
 
 
+def _numbers(results: Sequence[float | None]) -> NDArray[np.float64]:
+    numbers = np.array([0.0 if x is None else x for x in results], dtype=np.float64)
+    numbers[np.abs(numbers) < _SMALLEST_RESULT] = 0.0
+    return numbers
+
+
 def _check(rows: Sequence[Observation]) -> None:
     for row in rows:
         if row.time.tzinfo is None:
             raise RecordError(f"series {row.series_id}: time {row.time} has no time zone")
         if not _EARLIEST <= row.time < _LATEST:
             raise RecordError(f"series {row.series_id}: time {row.time.isoformat()} is out of range")
-        if row.result is not None and not math.isfinite(row.result):
-            raise RecordError(f"series {row.series_id}: result {row.result} is not a finite number")
+        if row.result is not None and not -LARGEST_RESULT <= row.result <= LARGEST_RESULT:
+            problem = "too large" if math.isfinite(row.result) else "not a finite number"
+            raise RecordError(f"series {row.series_id}: result {row.result} is {problem}")
         if row.result is None and row.value is None:
             raise RecordError(f"series {row.series_id}: no result")

@@ -141,6 +141,8 @@ _UCUM_OF_LABEL = {
 
 _WORDS = {"de": {"d": "Tage"}, "en": {"d": "days", "L": "L", "mL": "mL", "L/s": "L/s", "mg/L": "mg/L"}}
 _ANNOTATION = re.compile(r"\{[^{}]*\}")
+# A unit may be what a sender wrote beside its value; 10*99999999 would be computed digit by digit.
+_ABSURD_NUMBER = re.compile(r"\d{4}")
 # Digits after a unit are its exponent, but not those inside a unit's own brackets, as in m[H2O].
 _EXPONENT = re.compile(r"(?<=[A-Za-zµΩ\]*])-?\d+(?![^\[]*\])")
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -170,6 +172,8 @@ def _looked_up(ucum: str) -> _Linear:
     """A unit as a linear function to root units, from ucumvert."""
     if len(ucum) > _LONGEST_UNIT:
         raise _unknown(ucum[:_LONGEST_UNIT] + "…")
+    if _ABSURD_NUMBER.search(_ANNOTATION.sub("", ucum)):
+        raise _unknown(ucum)
     from lark.exceptions import LarkError  # noqa: PLC0415 - comes with ucumvert
     from pint.errors import PintError  # noqa: PLC0415
     from ucumvert import InvalidUcumError  # noqa: PLC0415
