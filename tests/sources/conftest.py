@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ def broker_of(server: Nats) -> OwnBroker:
     return OwnBroker(
         "127.0.0.1", server.mqtt_port, unquote(parts.username or ""), unquote(parts.password or "")
     )
+
+
+def start_again(server: Nats) -> subprocess.Popen[bytes]:
+    """Start a killed server again on its ports, as the supervisor does."""
+    with (server.folder / "nats.log").open("ab") as log:
+        return subprocess.Popen(server.process.args, stdout=log, stderr=log, start_new_session=True)
 
 
 @pytest.fixture

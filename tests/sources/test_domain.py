@@ -390,6 +390,7 @@ def test_register_sensor_makes_thing_device_and_deployment(make_actor: MakeActor
 
 def test_a_citizen_becomes_a_maker_on_the_page_only(make_actor: MakeActor, city: Municipality) -> None:
     actor = make_actor("citizen")
+    assert actor.person_id is not None
     with pytest.raises(NotAllowed, match="observations:write"):
         register_sensor(actor, city, name="Garten", lon=7.45, lat=51.5)
     register_sensor(actor, city, name="Garten", lon=7.45, lat=51.5, become_maker=True)

@@ -110,7 +110,12 @@ def start(
             # How long written messages may wait for fsync: the loss that a power cut (not a crash) could cause.
             "sync_interval": "1s" if durable else "2m",
         },
-        "mqtt": {"listen": f"{mqtt_host}:{mqtt_port}", "max_ack_pending": 1024},
+        "mqtt": {
+            "listen": f"{mqtt_host}:{mqtt_port}",
+            "max_ack_pending": 1024,
+            # What a killed subscriber did not acknowledge is delivered again after this time, not at its return.
+            "ack_wait": "10s",
+        },
         "authorization": {
             # Seconds for the answer of the auth callout, which may have to wait for the database.
             "timeout": 5,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from quartier.sources.connect.element_client import ElementClient, ElementDevice
-from quartier.sources.connect.http import ServerError, client, get
+from quartier.sources.connect.http import Server, ServerError
 from quartier.sources.connect.report import SourceConfig
 
 _PAGE: Final = 100
@@ -113,12 +113,13 @@ async def chirpstack(source: SourceConfig) -> DeviceList:
     """Devices of the source's applications. Raises ServerError."""
     address, applications, token = _access(source)
     found: list[Listed] = []
-    async with client(address, headers={"Grpc-Metadata-Authorization": f"Bearer {token}"}) as server:
+    headers = {"Grpc-Metadata-Authorization": f"Bearer {token}"}
+    async with Server(address, headers=headers, secret=token) as server:
         for application in applications:
             offset = 0
             while offset < _MAXIMUM_DEVICES:
                 parameters = {"applicationId": application, "limit": _PAGE, "offset": offset}
-                page = _read(_chirpstack, await get(server, "api/devices", parameters))
+                page = _read(_chirpstack, await server.get("api/devices", parameters))
                 found += [_chirpstack_device(device) for device in page.result]
                 offset += _PAGE
                 if offset >= page.total_count or not page.result:
@@ -175,7 +176,8 @@ async def tts(source: SourceConfig) -> DeviceList:
     """Devices of the source's applications. Raises ServerError."""
     address, applications, token = _access(source)
     found: list[Listed] = []
-    async with client(address, headers={"Authorization": f"Bearer {token}"}) as server:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with Server(address, headers=headers, secret=token) as server:
         for application in applications:
             path = f"api/v3/applications/{quote(application, safe='')}/devices"
             for number in range(1, _MAXIMUM_DEVICES // _PAGE + 1):
@@ -184,7 +186,7 @@ async def tts(source: SourceConfig) -> DeviceList:
                     "limit": _PAGE,
                     "page": number,
                 }
-                page = _read(_tts, await get(server, path, parameters))
+                page = _read(_tts, await server.get(path, parameters))
                 found += [_tts_device(device) for device in page.end_devices]
                 if len(page.end_devices) < _PAGE:
                     break

@@ -124,7 +124,10 @@ class Reader:
         after = position.inserted_at if position else self._begin()
         if self._stream and datetime.now(UTC) - after > _STREAM_IF_BEHIND:
             try:
-                await self._read_stream(tag, after - _SETTLE, stop)
+                # What was stored in the very same moment as the last packet may not have been read yet.
+                if position:
+                    self._seen[position.id] = None
+                await self._read_stream(tag, after - timedelta(milliseconds=1), stop)
             except ServerError as error:
                 if error.status == _TOO_MANY_REQUESTS:
                     raise

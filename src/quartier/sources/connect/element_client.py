@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
-from quartier.sources.connect.http import ServerError, ask, client, get
+from quartier.sources.connect.http import Server, ServerError
 
 PAGE_ITEMS: Final = 100
 _MAXIMUM_LINE_BYTES: Final = 1024 * 1024
@@ -180,15 +179,15 @@ class ElementClient:
     def __init__(self, url: str, api_key: str, *, timeout_ms: int = 20_000) -> None:
         self._timeout_ms = timeout_ms
         # The server gives up after its own limit; only a server that does not answer at all outlives it.
-        self._http: httpx.AsyncClient = client(
-            url, key=("auth", api_key), read_timeout_s=timeout_ms / 1000 + 10
+        self._server = Server(
+            url, key=("auth", api_key), secret=api_key, read_timeout_s=timeout_ms / 1000 + 10
         )
 
     async def __aenter__(self) -> ElementClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        await self._server.__aexit__()
 
     async def devices(self, tag: str) -> tuple[list[ElementDevice], list[str]]:
         """All devices of a folder, and what is wrong with those that cannot be read. Raises ServerError."""
@@ -212,13 +211,13 @@ class ElementClient:
         """One device with its profiles, which a list may lack. Raises ServerError."""
         path = f"devices/{quote(slug, safe='')}"
         try:
-            return _one.decode(await get(self._http, path, {})).body
+            return _one.decode(await self._server.get(path, {})).body
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ServerError(f"{path}: the answer cannot be read: {error}") from None
 
     async def _list(self, path: str, parameters: dict[str, Any]) -> _Documents:
         try:
-            return _documents.decode(await get(self._http, path, parameters))
+            return _documents.decode(await self._server.get(path, parameters))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ServerError(f"{path}: the answer cannot be read: {error}") from None
 
@@ -241,7 +240,7 @@ class ElementClient:
         Raises ServerError, also after some documents (the server's time was over).
         """
         path = f"tags/{quote(tag, safe='')}/{use}/stream"
-        async with ask(self._http, path, self._parameters(use, after)) as response:
+        async with self._server.ask(path, self._parameters(use, after)) as response:
             rest = b""
             async for part in response.aiter_bytes():
                 *lines, rest = (rest + part).split(b"\n")

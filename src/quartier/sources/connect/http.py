@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import msgspec
 
+from quartier.sources.connect.report import redact
+
 MAXIMUM_ANSWER_BYTES = 32 * 1024 * 1024
 _json = msgspec.json.Decoder()
 
@@ -50,55 +52,72 @@ class _KeyInAddress(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def client(
-    base_url: str,
-    *,
-    headers: dict[str, str] | None = None,
-    key: tuple[str, str] | None = None,
-    read_timeout_s: float = 30,
-) -> httpx.AsyncClient:
-    """A client for one server. ``key`` is the name and value of a query parameter that nobody may see."""
-    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
-        limits=httpx.Limits(max_connections=4, max_keepalive_connections=2), retries=0
-    )
-    if key is not None:
-        transport = _KeyInAddress(transport, *key)
-    return httpx.AsyncClient(
-        base_url=base_url.rstrip("/") + "/",
-        transport=transport,
-        headers={"User-Agent": "Quartier", "Accept": "application/json", **(headers or {})},
-        timeout=httpx.Timeout(10, read=read_timeout_s),
-        follow_redirects=False,
-    )
+class Server:
+    """One server that we ask. Use as ``async with``.
 
+    ``key`` is name and value of a query parameter, ``headers`` may hold a token: neither ever stands in an error, even
+    where the server repeats it.
+    """
 
-@asynccontextmanager
-async def ask(
-    server: httpx.AsyncClient, path: str, parameters: dict[str, Any]
-) -> AsyncIterator[httpx.Response]:
-    """An opened answer with status 200, to be read piece by piece. Raises ServerError."""
-    try:
-        async with server.stream("GET", path, params=parameters) as response:
-            if response.status_code != httpx.codes.OK:
-                raise await _error(response, path)
-            yield response
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error) or type(error).__name__
-        raise ServerError(f"{path}: {reason}") from None
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        key: tuple[str, str] | None = None,
+        secret: str,
+        read_timeout_s: float = 30,
+    ) -> None:
+        transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
+            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2), retries=0
+        )
+        if key is not None:
+            transport = _KeyInAddress(transport, *key)
+        self._secret = secret
+        self._http = httpx.AsyncClient(
+            base_url=base_url.rstrip("/") + "/",
+            transport=transport,
+            headers={"User-Agent": "Quartier", "Accept": "application/json", **(headers or {})},
+            timeout=httpx.Timeout(10, read=read_timeout_s),
+            follow_redirects=False,
+        )
 
+    async def __aenter__(self) -> Server:
+        return self
 
-async def get(server: httpx.AsyncClient, path: str, parameters: dict[str, Any]) -> bytes:
-    """A whole answer. Raises ServerError."""
-    async with ask(server, path, parameters) as response:
-        return await _read(response, path, MAXIMUM_ANSWER_BYTES)
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
 
+    @asynccontextmanager
+    async def ask(self, path: str, parameters: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        """An opened answer with status 200, to be read piece by piece. Raises ServerError."""
+        try:
+            async with self._http.stream("GET", path, params=parameters) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise await self._error(response, path)
+                yield response
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = redact(str(error) or type(error).__name__, [self._secret])
+            raise ServerError(f"{path}: {reason}") from None
 
-async def get_json(server: httpx.AsyncClient, path: str, parameters: dict[str, Any]) -> Any:
-    """A whole answer as JSON. Raises ServerError."""
-    try:
-        return _json.decode(await get(server, path, parameters))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise ServerError(f"{path}: the answer is not JSON") from None
+    async def get(self, path: str, parameters: dict[str, Any]) -> bytes:
+        """A whole answer. Raises ServerError."""
+        async with self.ask(path, parameters) as response:
+            return await _read(response, path, MAXIMUM_ANSWER_BYTES)
+
+    async def _error(self, response: httpx.Response, path: str) -> ServerError:
+        """What an error answer says, in a line."""
+        try:
+            content = _json.decode(await _read(response, path, 64 * 1024))
+        except (ServerError, msgspec.DecodeError, RecursionError, UnicodeDecodeError, httpx.HTTPError):
+            content = None
+        said = content.get("error") or content.get("message") if isinstance(content, dict) else None
+        text = f": {redact(said, [self._secret])[:200]}" if isinstance(said, str) else ""
+        return ServerError(
+            f"{path}: answer {response.status_code}{text}",
+            status=response.status_code,
+            retry_after_s=_retry_after(response.headers),
+        )
 
 
 async def _read(response: httpx.Response, path: str, limit: int) -> bytes:
@@ -110,22 +129,6 @@ async def _read(response: httpx.Response, path: str, limit: int) -> bytes:
             raise ServerError(f"{path}: the answer is longer than {limit} bytes", status=response.status_code)
         parts.append(part)
     return b"".join(parts)
-
-
-async def _error(response: httpx.Response, path: str) -> ServerError:
-    """What an error answer says, in a line."""
-    try:
-        body = await _read(response, path, 64 * 1024)
-        content = _json.decode(body)
-    except (ServerError, msgspec.DecodeError, RecursionError, UnicodeDecodeError, httpx.HTTPError):
-        content = None
-    said = content.get("error") or content.get("message") if isinstance(content, dict) else None
-    text = f": {said[:200]}" if isinstance(said, str) else ""
-    return ServerError(
-        f"{path}: answer {response.status_code}{text}",
-        status=response.status_code,
-        retry_after_s=_retry_after(response.headers),
-    )
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:

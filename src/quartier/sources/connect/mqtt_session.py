@@ -84,6 +84,7 @@ class MqttSession:
         self._maximum_open = maximum_open
         self._asked: list[str] = []
         self._open = 0
+        self._open_numbers: set[int] = set()
         self._paused = False
         self._flush_planned = False
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
@@ -134,6 +135,7 @@ class MqttSession:
         if client is None:
             return
         if delivery.qos:
+            self._open_numbers.discard(delivery.mid)
             client.ack(delivery.mid, delivery.qos)
         if self._paused and self._open < self._maximum_open // 2:
             self._paused = False
@@ -175,6 +177,7 @@ class MqttSession:
         while not self._arrived.empty():
             self._arrived.get_nowait()
         self._open = 0
+        self._open_numbers.clear()
 
     def _break(self, reason: str) -> None:
         if not self._broken.done():
@@ -207,6 +210,11 @@ class MqttSession:
         self._break(f"connection lost: {reason}")
 
     def _on_message(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
+        if message.qos:
+            if message.mid in self._open_numbers:
+                # The broker lost patience while we are still at it.
+                return
+            self._open_numbers.add(message.mid)
         try:
             topic = message.topic
         except UnicodeDecodeError:
