@@ -25,20 +25,23 @@ def register(n_devices: int) -> None:
     )
     Source.objects.create(municipality=city, key=SOURCE, name="ChirpStack", kind="chirpstack", enabled=False)
     ObservedProperty.objects.bulk_create(
-        ObservedProperty(
-            slug=p.slug,
-            iri=p.iri,
-            name_de=p.name_de,
-            name_en=p.name_en,
-            unit=p.unit,
-            decimals=p.decimals,
-            category=p.category,
-            circular=p.circular,
-            result_type=p.result_type,
-            aggregation=p.aggregation,
-            limits=p.limits_json,
-        )
-        for p in catalogue().values()
+        (
+            ObservedProperty(
+                slug=p.slug,
+                iri=p.iri,
+                name_de=p.name_de,
+                name_en=p.name_en,
+                unit=p.unit,
+                decimals=p.decimals,
+                category=p.category,
+                circular=p.circular,
+                result_type=p.result_type,
+                aggregation=p.aggregation,
+                limits=p.limits_json,
+            )
+            for p in catalogue().values()
+        ),
+        ignore_conflicts=True,  # an installation that was served has them
     )
     properties = {p.slug: p for p in ObservedProperty.objects.all()}
     described = next(t for t in DEVICE_TYPES.values() if t.key == TYPE_KEY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -34,7 +34,18 @@ async def bus(nats_server: nats.Server) -> AsyncIterator[Bus]:
 
 
 if TYPE_CHECKING:  # models cannot be imported before Django is set up
+    from quartier.twin.publish import Publisher
     from tests.world import World
+
+
+@pytest.fixture
+def publisher(pool: Pool, nats_server: nats.Server) -> Callable[[], Publisher]:
+    """Makes publishers on the test's engines."""
+    from quartier.engines import bus as engine
+    from quartier.twin.publish import Publisher
+
+    return lambda: Publisher(pool, lambda: engine.connect(nats_server.url, reconnect=False))
+
 
 STORE_TABLES = (
     "twin_observation, twin_revision, twin_state, twin_rollup_15min, twin_rollup_1h, twin_rollup_1d, "

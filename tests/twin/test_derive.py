@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,7 +81,9 @@ class Station:
 
 
 @pytest.fixture
-async def station(world: World, pool: Pool, bus: Bus) -> AsyncIterator[Station]:
+async def station(
+    world: World, pool: Pool, bus: Bus, publisher: Callable[[], Publisher]
+) -> AsyncIterator[Station]:
     def make() -> dict[str, int]:
         return {
             slug: world.series(slug).pk for slug in ("air_temperature", "wind_speed", "relative_humidity")
@@ -92,7 +94,7 @@ async def station(world: World, pool: Pool, bus: Bus) -> AsyncIterator[Station]:
     await recorder.start()
     stop = asyncio.Event()
     tasks = [
-        asyncio.create_task(Publisher(pool, bus).run(stop, poll_s=0.01)),
+        asyncio.create_task(publisher().run(stop, poll_s=0.01)),
         asyncio.create_task(Deriver(pool, bus, recorder, [SUM, DOUBLE]).run(stop)),
     ]
     yield Station(world, pool, recorder, series)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,10 +38,10 @@ async def stream(bus: Bus) -> list[dict[str, Any]]:
     return bodies
 
 
-async def publish(pool: Pool, bus: Bus) -> None:
+async def publish(pool: Pool, publisher: Callable[[], Publisher]) -> None:
     """Run a publisher of its own until nothing is left."""
     stop = asyncio.Event()
-    task = asyncio.create_task(Publisher(pool, bus).run(stop, poll_s=0.01))
+    task = asyncio.create_task(publisher().run(stop, poll_s=0.01))
     for _ in range(500):
         await asyncio.sleep(0.02)
         async with pool.connection() as connection:
@@ -53,7 +53,7 @@ async def publish(pool: Pool, bus: Bus) -> None:
 
 
 async def test_message_says_all_a_follower_needs(
-    world: World, pool: Pool, bus: Bus, recorder: Recorder
+    world: World, pool: Pool, bus: Bus, recorder: Recorder, publisher: Callable[[], Publisher]
 ) -> None:
     temperature = await sync_to_async(world.series)("air_temperature")
     failure = await sync_to_async(world.series)("lamp_failure")
@@ -63,7 +63,7 @@ async def test_message_says_all_a_follower_needs(
             Observation(world.municipality.pk, failure.pk, NOON, 1.0),
         ]
     )
-    await publish(pool, bus)
+    await publish(pool, publisher)
     (message,) = await stream(bus)
     change = message.pop("change")
     assert [len(change), change[3]] == [4, 0]
@@ -98,7 +98,7 @@ async def test_message_says_all_a_follower_needs(
 
 
 async def test_publisher_that_dies_before_it_cleans_up_repeats_nothing(
-    world: World, pool: Pool, bus: Bus, recorder: Recorder
+    world: World, pool: Pool, bus: Bus, recorder: Recorder, publisher: Callable[[], Publisher]
 ) -> None:
     """A change that stands in the stream and still in the table is what a kill between the two leaves behind."""
     series = await sync_to_async(world.series)("air_temperature")
@@ -108,23 +108,26 @@ async def test_publisher_that_dies_before_it_cleans_up_repeats_nothing(
         )
     async with pool.connection() as connection:
         await connection.execute("CREATE TEMP TABLE kept AS SELECT * FROM twin_change")
-        await publish(pool, bus)
+        await publish(pool, publisher)
         await connection.execute("INSERT INTO twin_change OVERRIDING SYSTEM VALUE SELECT * FROM kept")
         await connection.execute("DROP TABLE kept")
     await recorder.record([Observation(world.municipality.pk, series.pk, NOON + timedelta(minutes=9), 9.0)])
-    await publish(pool, bus)
+    await publish(pool, publisher)
     results = [reading["result"] for message in await stream(bus) for reading in message["readings"]]
     assert results == [0.0, 1.0, 2.0, 3.0, 4.0, 9.0]
 
 
 async def test_transaction_that_commits_late_is_not_passed_over(
-    world: World, pool: Pool, bus: Bus, recorder: Recorder
+    world: World, pool: Pool, bus: Bus, recorder: Recorder, publisher: Callable[[], Publisher]
 ) -> None:
     """An older transaction still runs while a younger one commits: the younger waits its turn."""
     series = await sync_to_async(world.series)("air_temperature")
-    insert = "INSERT INTO twin_change (series_ids, times, results, flags) VALUES (ARRAY[%s], ARRAY[%s], ARRAY[%s], ARRAY[0])"
+    insert = (
+        "INSERT INTO twin_change (series_ids, times, results, flags)"
+        " VALUES (ARRAY[%s], ARRAY[%s], ARRAY[%s], ARRAY[0])"
+    )
     stop = asyncio.Event()
-    task = asyncio.create_task(Publisher(pool, bus).run(stop, poll_s=0.01))
+    task = asyncio.create_task(publisher().run(stop, poll_s=0.01))
     async with pool.connection() as slow, slow.transaction():
         await slow.execute(insert, [series.pk, NOON, 1.0])
         await recorder.record([Observation(world.municipality.pk, series.pk, NOON, 2.0)])
@@ -139,10 +142,12 @@ async def test_transaction_that_commits_late_is_not_passed_over(
     assert [m["readings"][0]["result"] for m in await stream(bus)] == [1.0, 2.0]
 
 
-async def test_only_one_publisher_works(world: World, pool: Pool, bus: Bus, recorder: Recorder) -> None:
+async def test_only_one_publisher_works(
+    world: World, pool: Pool, bus: Bus, recorder: Recorder, publisher: Callable[[], Publisher]
+) -> None:
     series = await sync_to_async(world.series)("air_temperature")
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(Publisher(pool, bus).run(stop, poll_s=0.01)) for _ in range(3)]
+    tasks = [asyncio.create_task(publisher().run(stop, poll_s=0.01)) for _ in range(3)]
     for n in range(40):
         await recorder.record(
             [Observation(world.municipality.pk, series.pk, NOON + timedelta(minutes=n), float(n))]

@@ -164,8 +164,7 @@ async def test_number_whose_square_is_no_number_does_not_stop_the_roll_ups(
 ) -> None:
     """PostgreSQL fails where a product underflows; a wrong codec makes such numbers out of any bytes."""
     await recorder.record(
-        [Observation(1, 7, minutes(0), 1e-200), Observation(1, 7, minutes(1), -5e-324)]
-        + [Observation(1, 7, minutes(2), 1e-99), Observation(1, 7, minutes(3), 1e100)]
+        [Observation(1, 7, minutes(n), result) for n, result in enumerate((1e-200, -5e-324, 1e-99, 1e100))]
     )
     assert await fetch(pool, "SELECT result FROM twin_observation ORDER BY time") == [
         (0.0,),

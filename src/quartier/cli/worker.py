@@ -81,7 +81,7 @@ async def main(stop: asyncio.Event) -> None:
                 stop,
                 {
                     "housekeeping": periodically(stop, "housekeeping", 3600, lambda: housekeeping(pool)),
-                    "publisher": Publisher(pool, bus).run(stop),
+                    "publisher": Publisher(pool).run(stop),
                     "rollups": rollups.run(pool, stop),
                     "deriver": Deriver(pool, bus, recorder, DERIVATIONS).run(stop),
                     "replayer": Replayer(pool, bus, recorder, codecs).run(stop),

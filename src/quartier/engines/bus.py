@@ -45,11 +45,16 @@ async def _ensure_stream(js: JetStreamContext, wanted: StreamConfig) -> None:
         await js.update_stream(wanted)
 
 
-async def connect(url: str = "", *, name: str = "quartier") -> Bus:
-    """Connect (and keep reconnecting for ever) and make sure that the streams exist."""
+async def connect(url: str = "", *, name: str = "quartier", reconnect: bool = True) -> Bus:
+    """Connect (and keep reconnecting for ever) and make sure that the streams exist.
+
+    A connection that reconnects sends what was waiting when it broke, at a time that nobody chose. Who must know what
+    arrived asks for ``reconnect=False`` and opens a new one.
+    """
     nc = await nats.connect(
         url or config().nats_url,
         name=name,
+        allow_reconnect=reconnect,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,
         connect_timeout=5,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from quartier.engines.bus import OBSERVED, Bus
+from quartier.engines.bus import OBSERVED, Bus, connect
 from quartier.twin.metrics import PUBLISHED
 
 log = structlog.get_logger(__name__)
@@ -72,9 +72,15 @@ def iso(time: datetime) -> str:
 class Publisher:
     """Publishes changes; one process at a time does (an advisory lock decides which)."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[TupleRow]], bus: Bus) -> None:
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
+        open_bus: Callable[[], Awaitable[Bus]] = lambda: connect(name="publisher", reconnect=False),
+    ) -> None:
+        """``open_bus`` opens a connection that does not reconnect: one that does sends again by itself."""
         self._pool = pool
-        self._bus = bus
+        self._open_bus = open_bus
+        self._bus: Bus
         self._facts: dict[int, SeriesFacts] = {}
         self._facts_since = 0.0
         self._store = ""
@@ -95,7 +101,7 @@ class Publisher:
                 psycopg.InterfaceError,
                 nats.errors.Error,
                 JetStreamError,
-                TimeoutError,
+                OSError,
             ) as error:
                 log.warning("publish.retry", error=str(error).strip() or type(error).__name__)
             await _pause(stop, 1)
@@ -108,11 +114,16 @@ class Publisher:
         cursor = await connection.execute("SELECT system_identifier::text FROM pg_control_system()")
         row = await cursor.fetchone()
         self._store = row[0] if row else ""
-        upto, beyond = await self._published()
-        while not stop.is_set():
-            if not await self._publish_some(connection, upto, beyond):
-                await _pause(stop, poll_s)
-            beyond = frozenset()
+        self._bus = await self._open_bus()
+        try:
+            upto, beyond = await self._published()
+            while not stop.is_set():
+                if not await self._publish_some(connection, upto, beyond):
+                    await _pause(stop, poll_s)
+                beyond = frozenset()
+        finally:
+            # Closed and not flushed: what was not confirmed is looked up in the stream and sent again from the table.
+            await self._bus.nc.close()
 
     async def _published(self) -> tuple[_Place, frozenset[_Place]]:
         """The place up to which all is published, and single places after it.

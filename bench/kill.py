@@ -1,0 +1,263 @@
+"""Kill everything under load, then count: what was acknowledged to its sender is in the store exactly once.
+
+A network server (paho-mqtt) publishes ChirpStack events to the installation's broker and remembers which of them were
+acknowledged. Meanwhile the intake process, the worker, PostgreSQL and NATS are killed with SIGKILL, one after the
+other, twice each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import orjson
+import paho.mqtt.client as mqtt
+import psutil
+from paho.mqtt.enums import CallbackAPIVersion
+
+from bench.load import CITY, SOURCE, register
+from quartier.virtual.load import chirpstack_events
+
+DEVICES = 500
+RATE_PER_S = 500
+VICTIMS = ("quartier.cli.intake", "postgres", "nats-server", "quartier.cli.worker") * 2
+PAUSE_S = 7.0
+
+Event = tuple[str, str]  # DevEUI, time
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(what: str, done: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {seconds:g} s")
+        time.sleep(0.2)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def run() -> dict[str, float]:
+    """What was sent, acknowledged, lost, doubled; and how often what was killed."""
+    with tempfile.TemporaryDirectory(prefix="quartier-kill-", ignore_cleanup_errors=True) as name:
+        data = Path(name)
+        data.chmod(0o755)
+        web, broker = _free_port(), _free_port()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTIER_")} | {
+            "QUARTIER_DATA": name,
+            "QUARTIER_PORT": str(web),
+            "QUARTIER_MQTT_PORT": str(broker),
+        }
+        with (data / "serve.log").open("wb") as output:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "quartier", "serve"], env=environment, stdout=output, stderr=output
+            )
+            try:
+                _wait("the start", lambda: _healthy(web), 60)
+                return _measure(data, server, broker, environment)
+            finally:
+                server.send_signal(signal.SIGINT)
+                server.wait(30)
+
+
+def _measure(
+    data: Path, server: subprocess.Popen[bytes], port: int, environment: dict[str, str]
+) -> dict[str, float]:
+    for variable in [v for v in os.environ if v.startswith("QUARTIER_")]:
+        del os.environ[variable]
+    os.environ |= {k: v for k, v in environment.items() if k.startswith("QUARTIER_")}
+    os.environ["DJANGO_SETTINGS_MODULE"] = "quartier.settings"
+    from quartier.engines import installation
+
+    found = installation.running(data)
+    assert found is not None
+    found.use()
+    import django
+
+    django.setup()
+    from quartier.cities.models import Municipality
+    from quartier.cities.rules import SYSTEM
+    from quartier.sources.domain.saving import save_source
+    from quartier.sources.models import Source
+
+    register(DEVICES)
+    saved = save_source(
+        SYSTEM,
+        Municipality.objects.get(slug=CITY),
+        SOURCE,
+        "ChirpStack",
+        "chirpstack",
+        {"transport": "mqtt", "broker": "own"},
+    )
+    _wait("the source's connection", lambda: Source.objects.get(key=SOURCE).state == "ok", 30)
+    password = saved.generated["broker_password"]
+    killed: Counter[str] = Counter()
+    sending = threading.Event()
+    killer = threading.Thread(target=_kill, args=(server.pid, sending, killed))
+    sent, acknowledged = _send(port, password, killer, sending)
+    _wait("the end of the work", _Settled(), 120)
+    return {
+        "sent": len(sent),
+        "acknowledged": len(acknowledged),
+        **_count(acknowledged, sent, found.nats_url),
+    } | {f"killed_{victim.rsplit('.', 1)[-1].replace('-', '_')}": n for victim, n in sorted(killed.items())}
+
+
+def _kill(supervisor: int, sending: threading.Event, killed: Counter[str]) -> None:
+    sending.wait()
+    for victim in VICTIMS:
+        time.sleep(PAUSE_S)
+        for process in psutil.Process(supervisor).children(recursive=False):
+            try:
+                if victim in " ".join(process.cmdline()):
+                    process.kill()
+                    killed[victim] += 1
+                    break
+            except psutil.NoSuchProcess:
+                continue
+
+
+def _send(
+    port: int, password: str, killer: threading.Thread, sending: threading.Event
+) -> tuple[set[Event], set[Event]]:
+    """Publish until the killer is through, and some seconds more; returns what was sent and what was acknowledged."""
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="network-server", clean_session=False)
+    client.username_pw_set(SOURCE, password)
+    client.max_inflight_messages_set(400)
+    client.max_queued_messages_set(0)
+    client.reconnect_delay_set(1, 2)
+    # Appended to by one thread each, and matched at the end: a lock that both held would meet paho's own.
+    numbered: list[tuple[int, Event]] = []
+    confirmed: list[int] = []
+
+    def on_publish(_c: object, _u: object, number: int, _r: object, _p: object) -> None:
+        confirmed.append(number)
+
+    client.on_publish = on_publish
+    client.connect("127.0.0.1", port, keepalive=10)
+    client.loop_start()
+    killer.start()
+    sending.set()
+    began = time.monotonic()
+    after: float | None = None
+    for n, (topic, body) in enumerate(islice(chirpstack_events(DEVICES), 200_000)):
+        if not killer.is_alive():
+            after = after or time.monotonic()
+            if time.monotonic() - after > 10:
+                break
+        event = (topic.split("/")[3], orjson.loads(body)["time"])
+        numbered.append((client.publish(topic, body, qos=1).mid, event))
+        time.sleep(max(0.0, began + n / RATE_PER_S - time.monotonic()))
+    deadline = time.monotonic() + 60
+    while len(confirmed) < len(numbered) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    client.disconnect()
+    client.loop_stop()
+    # Numbers are used again after 65,535 messages; the oldest message of a number was confirmed first.
+    times = Counter(confirmed)
+    acknowledged = set()
+    for number, event in numbered:
+        if times[number]:
+            times[number] -= 1
+            acknowledged.add(event)
+    return {event for _, event in numbered}, acknowledged
+
+
+class _Settled:
+    """Whether the number of observations has not changed for eight seconds."""
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._since = time.monotonic()
+
+    def __call__(self) -> bool:
+        from django.db import DatabaseError, connection
+
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT coalesce(sum(n), 0) FROM twin_state")
+                count = int(cursor.fetchone()[0])
+        except DatabaseError:
+            connection.close()
+            return False
+        if count != self._last:
+            self._last, self._since = count, time.monotonic()
+        return time.monotonic() - self._since > 8
+
+
+def _count(acknowledged: set[Event], sent: set[Event], nats_url: str) -> dict[str, float]:
+    from django.db import connection
+
+    stored: Counter[Event] = Counter()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT t.key, o.time, count(*) FROM twin_observation o JOIN twin_series s ON s.id = o.series_id"
+            " JOIN twin_thing t ON t.id = s.thing_id WHERE s.derivation = '' GROUP BY 1, 2"
+        )
+        for key, moment, n in cursor.fetchall():
+            stored[(key, moment.isoformat(timespec="microseconds"))] = n
+        cursor.execute("SELECT count(*) FROM twin_observation")
+        observations = cursor.fetchone()[0]
+        cursor.execute("SELECT sum(n) FROM twin_state")
+        counted = int(cursor.fetchone()[0])
+        cursor.execute("SELECT count(*) FROM intake_refusedmessage")
+        refused = cursor.fetchone()[0]
+    published = _published(nats_url)
+    return {
+        "lost": len(acknowledged - stored.keys()),
+        "incomplete": sum(1 for n in stored.values() if n != 10),
+        "invented": len(stored.keys() - sent),
+        "refused": refused,
+        "observations": observations,
+        "counted_otherwise": counted - observations,
+        "published_missing": observations - len(published),
+        "published_twice": sum(n - 1 for n in published.values()),
+    }
+
+
+def _published(nats_url: str) -> Counter[tuple[int, str]]:
+    import asyncio
+
+    from quartier.engines.bus import OBSERVED, connect
+
+    async def read() -> Counter[tuple[int, str]]:
+        bus = await connect(nats_url, name="count")
+        found: Counter[tuple[int, str]] = Counter()
+        total = (await bus.js.stream_info(OBSERVED)).state.messages
+        subscription = await bus.js.subscribe(f"{OBSERVED}.>", ordered_consumer=True)
+        for _ in range(total):
+            message = await subscription.next_msg(timeout=10)
+            for reading in orjson.loads(message.data)["readings"]:
+                found[(reading["series"], reading["time"])] += 1
+        await bus.close()
+        return found
+
+    return asyncio.run(read())
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(), indent=1))
