@@ -74,12 +74,11 @@ async def test_maker_publishes_to_her_own_topic_only(door: None, bus: Bus, nats_
     assert heard == [("quartier.v1.garten", b"mine"), ("quartier.v1.garten", b"last")]
 
 
-@pytest.mark.parametrize("topic", ["quartier/v1/garten", "quartier/v1/+", "#", "$SYS/#"])
-async def test_maker_hears_nothing(topic: str, door: None, nats_server: Server) -> None:
+async def test_maker_hears_nothing(door: None, nats_server: Server) -> None:
     maker, _ = await sync_to_async(_prepare)()
     async with mqtt(nats_server.mqtt_port, "x", maker.token) as client:
-        granted = await client.subscribe(topic, qos=1)
-        assert _codes(granted) == [128]
+        for topic in ("quartier/v1/garten", "quartier/v1/+", "#", "$SYS/#"):
+            assert _codes(await client.subscribe(topic, qos=1)) == [128]
 
 
 async def test_network_server_publishes_events_and_hears_downlinks(
@@ -104,26 +103,19 @@ async def test_network_server_publishes_events_and_hears_downlinks(
     assert b"no" not in heard
 
 
-@pytest.mark.parametrize(
-    ("username", "password", "client_id"),
-    [
+async def test_nobody_else_comes_in(door: None, nats_server: Server) -> None:
+    maker, _ = await sync_to_async(_prepare)()
+    for username, password, client_id in (
         ("lns", "wrong", None),
         ("lns", "", None),
         ("", "", None),
         ("quartier", "wrong", None),
         ("x", "qt_0000000000_nonsense", None),
-        ("x", "TOKEN", "quartier-12345678-makers"),
-    ],
-)
-async def test_nobody_else_comes_in(
-    username: str, password: str, client_id: str | None, door: None, nats_server: Server
-) -> None:
-    maker, _ = await sync_to_async(_prepare)()
-    with pytest.raises(aiomqtt.MqttError, match=r"Not authorized|Bad user name or password"):
-        async with mqtt(
-            nats_server.mqtt_port, username, password.replace("TOKEN", maker.token), client_id=client_id
-        ):
-            pass
+        ("x", maker.token, "quartier-12345678-makers"),
+    ):
+        with pytest.raises(aiomqtt.MqttError, match=r"Not authorized|Bad user name or password"):
+            async with mqtt(nats_server.mqtt_port, username, password, client_id=client_id):
+                pass
 
 
 async def test_token_opens_no_nats_connection(door: None, nats_server: Server) -> None:
