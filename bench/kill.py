@@ -234,25 +234,29 @@ def _count(acknowledged: set[Event], sent: set[Event], nats_url: str) -> dict[st
         "refused": refused,
         "observations": observations,
         "counted_otherwise": counted - observations,
-        "published_missing": observations - len(published),
+        "published_missing": observations - len({(series, moment) for series, moment, _, _ in published}),
+        # A reading whose flag was lifted or whose value was derived anew is published again, as another one.
         "published_twice": sum(n - 1 for n in published.values()),
     }
 
 
-def _published(nats_url: str) -> Counter[tuple[int, str]]:
+Reading = tuple[int, str, object, int]  # series, time, result, flags
+
+
+def _published(nats_url: str) -> Counter[Reading]:
     import asyncio
 
     from quartier.engines.bus import OBSERVED, connect
 
-    async def read() -> Counter[tuple[int, str]]:
+    async def read() -> Counter[Reading]:
         bus = await connect(nats_url, name="count")
-        found: Counter[tuple[int, str]] = Counter()
+        found: Counter[Reading] = Counter()
         total = (await bus.js.stream_info(OBSERVED)).state.messages
         subscription = await bus.js.subscribe(f"{OBSERVED}.>", ordered_consumer=True)
         for _ in range(total):
             message = await subscription.next_msg(timeout=10)
             for reading in orjson.loads(message.data)["readings"]:
-                found[(reading["series"], reading["time"])] += 1
+                found[(reading["series"], reading["time"], reading["result"], reading["flags"])] += 1
         await bus.close()
         return found
 
