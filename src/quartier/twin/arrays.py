@@ -74,10 +74,18 @@ def register(adapters: AdaptersMap) -> None:
 def pack[T: PackedArray](
     kind: type[T], values: NDArray[np.generic], nulls: NDArray[np.bool_] | None = None
 ) -> T:
-    """An array parameter of ``kind``; where ``nulls`` is true the element is NULL."""
+    """An array parameter of ``kind``; where ``nulls`` is true the element is NULL.
+
+    Raises OverflowError for a number that the elements cannot hold.
+    """
     element_oid, _, dtype = _OIDS[kind]
     length = np.dtype(dtype).itemsize
     n = len(values)
+    if n and values.dtype.kind == "i" and values.dtype.itemsize > length:
+        # numpy would cut the upper bytes away, and the value be that of another series.
+        low, high = int(values.min()), int(values.max())
+        if low < -(1 << 8 * length - 1) or high >= 1 << 8 * length - 1:
+            raise OverflowError(f"{low}…{high} does not fit {kind.__doc__}")
     has_nulls = nulls is not None and bool(nulls.any())
     header = struct.pack(">iiIii", 1, int(has_nulls), element_oid, n, 1)
     rows = np.empty(n, dtype=[("length", ">i4"), ("value", dtype)])

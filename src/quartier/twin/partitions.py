@@ -11,6 +11,9 @@ from psycopg.sql import SQL, Identifier, Literal
 Month = tuple[int, int]
 # One lock for all who make or drop partitions, so that two processes do not trip over each other.
 _LOCK = 0x5175_0001
+# Dropping needs the whole table for a moment. Whoever reads or writes queues behind a drop that waits for a long
+# download, so it gives up early and is tried again with the next housekeeping.
+_DROP_WAITS = "2s"
 
 
 def following(month: Month) -> Month:
@@ -40,7 +43,11 @@ async def existing(connection: AsyncConnection[object]) -> set[Month]:
 
 
 async def create(connection: AsyncConnection[object], months: Iterable[Month]) -> None:
-    """Make the partitions of ``months`` that are missing. ``connection`` must be in autocommit mode."""
+    """Make the partitions of ``months`` that are missing. ``connection`` must be in autocommit mode.
+
+    A partition is made apart and then attached, which, unlike CREATE TABLE … PARTITION OF, does not wait for running
+    downloads (and make everybody else wait for it).
+    """
     wanted = sorted(set(months))
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
@@ -48,9 +55,19 @@ async def create(connection: AsyncConnection[object], months: Iterable[Month]) -
         for month in wanted:
             if month in have:
                 continue
+            table, low, high = (
+                Identifier(name(month)),
+                Literal(start(month)),
+                Literal(start(following(month))),
+            )
             await connection.execute(
-                SQL("CREATE TABLE {} PARTITION OF twin_observation FOR VALUES FROM ({}) TO ({})").format(
-                    Identifier(name(month)), Literal(start(month)), Literal(start(following(month)))
+                SQL("CREATE TABLE {} (LIKE twin_observation INCLUDING DEFAULTS INCLUDING INDEXES)").format(
+                    table
+                )
+            )
+            await connection.execute(
+                SQL("ALTER TABLE twin_observation ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                    table, low, high
                 )
             )
 
@@ -65,12 +82,25 @@ async def create_ahead(connection: AsyncConnection[object], *, now: datetime, mo
 
 
 async def drop_before(connection: AsyncConnection[object], oldest: datetime) -> list[Month]:
-    """Drop the partitions that end before ``oldest`` (retention); returns their months. Roll-ups stay."""
+    """Drop the partitions that end before ``oldest`` (retention); returns their months. Roll-ups stay.
+
+    A month with roll-ups that are still to be computed is kept until they are. Raises psycopg.errors.LockNotAvailable
+    where somebody reads for a long time.
+    """
     dropped: list[Month] = []
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        await connection.execute(SQL("SET LOCAL lock_timeout = {}").format(_DROP_WAITS))
         for month in sorted(await existing(connection)):
-            if start(following(month)) <= oldest:
+            if start(following(month)) <= oldest and not await _has_marks(connection, month):
                 await connection.execute(SQL("DROP TABLE {}").format(Identifier(name(month))))
                 dropped.append(month)
     return dropped
+
+
+async def _has_marks(connection: AsyncConnection[object], month: Month) -> bool:
+    cursor = await connection.execute(
+        "SELECT 1 FROM twin_rollup_mark WHERE hour >= %s AND hour < %s LIMIT 1",
+        [start(month), start(following(month))],
+    )
+    return await cursor.fetchone() is not None

@@ -296,7 +296,13 @@ class Recorder:
             async with self._pool.connection() as connection:
                 if missing:
                     await self._make_partitions(connection, missing)
-                cursor = await connection.execute(statement, parameters, prepare=True)
+                try:
+                    cursor = await connection.execute(statement, parameters, prepare=True)
+                except psycopg.errors.CheckViolation:
+                    # Retention dropped a month since we made it, and late observations need it again.
+                    self._months.known.clear()
+                    await self._make_partitions(connection, self._months.missing(time_us))
+                    cursor = await connection.execute(statement, parameters, prepare=True)
                 row = await cursor.fetchone()
         assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
         RECORDED.labels("added").inc(row[0])
