@@ -79,6 +79,54 @@ REASONS: Final[dict[str, Words]] = {
         _("Kein JSON"),
         _("Die Nachricht ist kein lesbares JSON."),
     ),
+    "not_csv": Words(
+        _("Keine Tabelle"),
+        _("Die Nachricht sollte eine CSV-Tabelle sein und ist keine."),
+    ),
+    "too_large": Words(
+        _("Zu groß"),
+        _("Die Nachricht oder ein Teil von ihr ist größer als erlaubt."),
+    ),
+    "missing_field": Words(
+        _("Feld fehlt"),
+        _("Der Nachricht fehlt ein Feld, ohne das sie nicht zu lesen ist."),
+    ),
+    "wrong_type": Words(
+        _("Feld von falscher Art"),
+        _("Ein Feld ist zum Beispiel ein Text, wo ein Objekt oder eine Zahl stehen muss."),
+    ),
+    "unknown_field": Words(
+        _("Unbekanntes Feld"),
+        _("Die Nachricht nennt ein Feld, das diese Form nicht kennt. Vielleicht ist es falsch geschrieben."),
+    ),
+    "unknown_property": Words(
+        _("Unbekannte Messgröße"),
+        _(
+            "Die Nachricht nennt eine Messgröße, die es hier nicht gibt. Vielleicht ist sie falsch geschrieben."
+        ),
+    ),
+    "bad_payload": Words(
+        _("Nutzdaten unlesbar"),
+        _("Die Bytes der Nachricht sind weder als Base64 noch hexadezimal richtig geschrieben."),
+    ),
+    "unknown_event": Words(
+        _("Unbekanntes Ereignis"),
+        _("Der Netzserver hat ein Ereignis gesendet, dessen Art hier unbekannt ist."),
+    ),
+    "simulated": Words(
+        _("Vom Netzserver simuliert"),
+        _("Jemand hat diese Nachricht im Netzserver zum Ausprobieren erzeugt; gemessen wurde nichts."),
+    ),
+    "suspended": Words(
+        _("Codec ausgesetzt"),
+        _(
+            "Der Codec überschritt immer wieder seine Zeit und ruhte. Versuchen Sie es erneut, wenn er berichtigt ist."
+        ),
+    ),
+    "worker_lost": Words(
+        _("Prozess des Codecs verloren"),
+        _("Der Prozess, in dem der Codec lief, endete zweimal. Versuchen Sie es erneut."),
+    ),
     "internal_error": Words(
         _("Fehler in der Verarbeitung"),
         _("Das ist ein Fehler dieser Software. Bitte melden Sie ihn mit der technischen Angabe."),
@@ -115,6 +163,13 @@ RIGHTS: Final[dict[str, Text]] = {
 
 ACTIONS: Final[dict[str, Text]] = {
     "device.create": _("Gerät angelegt"),
+    "devices.import": _("Geräte eingelesen"),
+    "sensor.register": _("Sensor angemeldet"),
+    "sensor.retire": _("Sensor abgemeldet"),
+    "source.create": _("Quelle angelegt"),
+    "source.change": _("Quelle geändert"),
+    "token.create": _("Zugangsschlüssel angelegt"),
+    "token.revoke": _("Zugangsschlüssel widerrufen"),
     "device.change": _("Gerät geändert"),
     "device.move": _("Gerät umgesetzt"),
     "device_type.create": _("Gerätetyp angelegt"),

@@ -117,14 +117,15 @@ def duration(seconds: int | None) -> str:
     """A number of seconds in the largest unit that fits evenly."""
     if seconds is None:
         return "–"
-    for size, one, many in (
-        (86_400, "%(n)d Tag", "%(n)d Tage"),
-        (3600, "%(n)d Stunde", "%(n)d Stunden"),
-        (60, "%(n)d Minute", "%(n)d Minuten"),
-    ):
-        if seconds % size == 0 and seconds:
-            n = seconds // size
-            return ngettext(one, many, n) % {"n": n}
+    if seconds and seconds % 86_400 == 0:
+        n = seconds // 86_400
+        return ngettext("%(n)d Tag", "%(n)d Tage", n) % {"n": n}
+    if seconds and seconds % 3600 == 0:
+        n = seconds // 3600
+        return ngettext("%(n)d Stunde", "%(n)d Stunden", n) % {"n": n}
+    if seconds and seconds % 60 == 0:
+        n = seconds // 60
+        return ngettext("%(n)d Minute", "%(n)d Minuten", n) % {"n": n}
     return ngettext("%(n)d Sekunde", "%(n)d Sekunden", seconds) % {"n": seconds}
 
 
