@@ -7,125 +7,265 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('cities', '0001_initial'),
-        ('twin', '0001_initial'),
+        ("cities", "0001_initial"),
+        ("twin", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Replay',
+            name="Replay",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('selection', models.JSONField(default=dict, help_text='source_key, external_ids, device_type, since, until, refused')),
-                ('total', models.PositiveIntegerField(default=0)),
-                ('done', models.PositiveIntegerField(default=0)),
-                ('corrected', models.PositiveIntegerField(default=0)),
-                ('added', models.PositiveIntegerField(default=0)),
-                ('removed', models.PositiveIntegerField(default=0)),
-                ('refused', models.PositiveIntegerField(default=0)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('error', models.TextField(blank=True)),
-                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
-                ('municipality', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to='cities.municipality')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "selection",
+                    models.JSONField(
+                        default=dict, help_text="source_key, external_ids, device_type, since, until, refused"
+                    ),
+                ),
+                ("total", models.PositiveIntegerField(default=0)),
+                ("done", models.PositiveIntegerField(default=0)),
+                ("corrected", models.PositiveIntegerField(default=0)),
+                ("added", models.PositiveIntegerField(default=0)),
+                ("removed", models.PositiveIntegerField(default=0)),
+                ("refused", models.PositiveIntegerField(default=0)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("error", models.TextField(blank=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="cities.municipality",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
+                "ordering": ["-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Codec',
+            name="Codec",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('version', models.PositiveIntegerField()),
-                ('script', models.TextField(max_length=262144)),
-                ('note', models.CharField(blank=True, max_length=300)),
-                ('active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
-                ('device_type', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='codecs', to='twin.devicetype')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("version", models.PositiveIntegerField()),
+                ("script", models.TextField(max_length=262144)),
+                ("note", models.CharField(blank=True, max_length=300)),
+                ("active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "device_type",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="codecs",
+                        to="twin.devicetype",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['device_type_id', '-version'],
-                'constraints': [models.UniqueConstraint(fields=('device_type', 'version'), name='codec_version')],
+                "ordering": ["device_type_id", "-version"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("device_type", "version"), name="codec_version")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='FieldMapping',
+            name="FieldMapping",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('path', models.CharField(max_length=200, verbose_name='Feld')),
-                ('unit', models.CharField(blank=True, max_length=40, verbose_name='Einheit des Feldes (UCUM)')),
-                ('channel', models.CharField(blank=True, max_length=40)),
-                ('role', models.CharField(default='observation', help_text='observation, time (device time), battery_v, battery_percent or ignore', max_length=20)),
-                ('device_type', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='mappings', to='twin.devicetype')),
-                ('observed_property', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, to='twin.observedproperty')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("path", models.CharField(max_length=200, verbose_name="Feld")),
+                (
+                    "unit",
+                    models.CharField(blank=True, max_length=40, verbose_name="Einheit des Feldes (UCUM)"),
+                ),
+                ("channel", models.CharField(blank=True, max_length=40)),
+                (
+                    "role",
+                    models.CharField(
+                        default="observation",
+                        help_text="observation, time (device time), battery_v, battery_percent or ignore",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "device_type",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="mappings",
+                        to="twin.devicetype",
+                    ),
+                ),
+                (
+                    "observed_property",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        to="twin.observedproperty",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['device_type_id', 'id'],
-                'constraints': [models.UniqueConstraint(fields=('device_type', 'path'), name='field_mapping_once')],
+                "ordering": ["device_type_id", "id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("device_type", "path"), name="field_mapping_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Frame',
+            name="Frame",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('municipality_id', models.SmallIntegerField()),
-                ('counter', models.BigIntegerField()),
-                ('time', models.DateTimeField()),
-                ('device', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, to='twin.device')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("municipality_id", models.SmallIntegerField()),
+                ("counter", models.BigIntegerField()),
+                ("time", models.DateTimeField()),
+                (
+                    "device",
+                    models.ForeignKey(
+                        db_constraint=False, on_delete=django.db.models.deletion.CASCADE, to="twin.device"
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['time'], name='intake_fram_time_f48baf_idx')],
-                'constraints': [models.UniqueConstraint(fields=('device', 'counter', 'time'), name='frame_once')],
+                "indexes": [models.Index(fields=["time"], name="intake_fram_time_f48baf_idx")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("device", "counter", "time"), name="frame_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='QualityFinding',
+            name="QualityFinding",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('check_name', models.CharField(max_length=20)),
-                ('first_time', models.DateTimeField()),
-                ('last_time', models.DateTimeField()),
-                ('n', models.PositiveIntegerField(default=1)),
-                ('example', models.FloatField(blank=True, null=True)),
-                ('detail', models.JSONField(blank=True, default=dict)),
-                ('state', models.CharField(choices=[('open', 'offen'), ('confirmed', 'bestätigt'), ('dismissed', 'verworfen')], default='open', max_length=12)),
-                ('decided_at', models.DateTimeField(blank=True, null=True)),
-                ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
-                ('municipality', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='cities.municipality')),
-                ('series', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='findings', to='twin.series')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("check_name", models.CharField(max_length=20)),
+                ("first_time", models.DateTimeField()),
+                ("last_time", models.DateTimeField()),
+                ("n", models.PositiveIntegerField(default=1)),
+                ("example", models.FloatField(blank=True, null=True)),
+                ("detail", models.JSONField(blank=True, default=dict)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("open", "offen"), ("confirmed", "bestätigt"), ("dismissed", "verworfen")],
+                        default="open",
+                        max_length=12,
+                    ),
+                ),
+                ("decided_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "decided_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "municipality",
+                    models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to="cities.municipality"),
+                ),
+                (
+                    "series",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="findings", to="twin.series"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-last_time'],
-                'indexes': [models.Index(fields=['municipality', 'state', '-last_time'], name='intake_qual_municip_93ad41_idx')],
+                "ordering": ["-last_time"],
+                "indexes": [
+                    models.Index(
+                        fields=["municipality", "state", "-last_time"], name="intake_qual_municip_93ad41_idx"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='RefusedMessage',
+            name="RefusedMessage",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
-                ('source_key', models.CharField(max_length=60)),
-                ('external_id', models.CharField(blank=True, max_length=120)),
-                ('inbox_position', models.BigIntegerField(blank=True, null=True)),
-                ('reason', models.CharField(max_length=40)),
-                ('detail', models.TextField(blank=True)),
-                ('topic', models.CharField(blank=True, max_length=300)),
-                ('body', models.BinaryField(max_length=65536)),
-                ('headers', models.JSONField(default=dict)),
-                ('resolved_at', models.DateTimeField(blank=True, null=True)),
-                ('municipality', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to='cities.municipality')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ("source_key", models.CharField(max_length=60)),
+                ("external_id", models.CharField(blank=True, max_length=120)),
+                ("inbox_position", models.BigIntegerField(blank=True, null=True)),
+                ("reason", models.CharField(max_length=40)),
+                ("detail", models.TextField(blank=True)),
+                ("topic", models.CharField(blank=True, max_length=300)),
+                ("body", models.BinaryField(max_length=65536)),
+                ("headers", models.JSONField(default=dict)),
+                ("resolved_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "municipality",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="cities.municipality",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-at', '-id'],
-                'indexes': [models.Index(fields=['municipality', 'resolved_at', '-at'], name='intake_refu_municip_e4a779_idx')],
+                "ordering": ["-at", "-id"],
+                "indexes": [
+                    models.Index(
+                        fields=["municipality", "resolved_at", "-at"], name="intake_refu_municip_e4a779_idx"
+                    )
+                ],
             },
         ),
     ]
