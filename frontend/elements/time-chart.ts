@@ -6,9 +6,10 @@
  *     "since": 1763713600000, "until": 1763800000000}</script>
  * </time-chart>
  *
- * A point is [time in ms, mean, smallest, largest, flagged]; mean may be null. Draws the band from smallest to largest,
- * the mean as a line (dashed differently per series), a cross at flagged points; nothing between points further apart
- * than gap_s. A cursor for mouse, touch and arrow keys reads the values out. With the attribute `live`, raw new readings
+ * A point is [time in ms, mean, smallest, largest, flagged, doubted]; mean may be null; doubted (optional) is a reading
+ * that does not count. Draws the band from smallest to largest, the mean as a line (dashed differently per series), a
+ * cross at flagged points and at doubted readings (at the edge where they lie outside); nothing between points further
+ * apart than gap_s. A cursor for mouse, touch and arrow keys reads the values out. With the attribute `live`, raw new readings
  * of the series' things are added. The table of the same data stands behind it in the page.
  */
 import uPlot from "uplot";
@@ -17,7 +18,7 @@ import { follow } from "../events";
 import { formatNumber, locale, say } from "../language";
 import { token } from "./tokens";
 
-type Point = [time_ms: number, mean: number | null, low: number | null, high: number | null, flagged: number];
+type Point = [time_ms: number, mean: number | null, low: number | null, high: number | null, flagged: number, doubted?: number | null];
 
 interface Line {
   id?: number;
@@ -67,7 +68,8 @@ class TimeChart extends HTMLElement {
     const script = this.querySelector('script[type="application/json"]');
     if (!script?.textContent || this.#plot) return;
     this.#content = JSON.parse(script.textContent) as Content;
-    if (!this.#content.series.some((line) => line.points.length)) return;
+    // Without any value that counts there is no scale; the server's picture stays.
+    if (!this.#content.series.some((line) => line.points.some((point) => point[1] !== null))) return;
     this.#build();
     this.setAttribute("ready", "");
     if (this.hasAttribute("live")) {
@@ -185,10 +187,12 @@ class TimeChart extends HTMLElement {
     ctx.strokeStyle = token("flag");
     ctx.lineWidth = 2 * ratio;
     for (const line of this.#content.series) {
-      for (const [time, mean, , , flagged] of line.points) {
-        if (!flagged || mean === null) continue;
+      for (const [time, mean, , , flagged, doubted] of line.points) {
+        const value = mean ?? doubted;
+        if (!flagged || value === null || value === undefined) continue;
         const x = plot.valToPos(time / 1000, "x", true);
-        const y = plot.valToPos(mean, "y", true);
+        const { top, height } = plot.bbox;
+        const y = Math.min(top + height, Math.max(top, plot.valToPos(value, "y", true)));
         if (x < plot.bbox.left || x > plot.bbox.left + plot.bbox.width) continue;
         const r = 4 * ratio;
         ctx.beginPath();

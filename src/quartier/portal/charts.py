@@ -32,13 +32,17 @@ _STROKE = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment of a line: its value, and the smallest and largest of the period that it stands for."""
+    """A moment of a line: its value, and the smallest and largest of the period that it stands for.
+
+    ``doubted`` is a single reading that does not count: shown as a cross where it fits, never part of the line.
+    """
 
     time: datetime
     value: float | None
     low: float | None = None
     high: float | None = None
     flagged: bool = False
+    doubted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ def line_chart(
     """
     plot = height - _FOOT
     every = [x for line in lines for p in line.points for x in (p.value, p.low, p.high)]
-    y = scale([x for v in every if (x := finite(v)) is not None], from_zero=from_zero)
+    known = [x for v in every if (x := finite(v)) is not None]
+    # One impossible reading must not press all the others flat, so doubted ones count only where there are no others.
+    known = known or [x for line in lines for p in line.points if (x := finite(p.doubted)) is not None]
+    y = scale(known, from_zero=from_zero)
     drawings = [_Drawing(i, line, (since, until), y, plot) for i, line in enumerate(lines)]
     parts = _axes(y, time_ticks(since, until, zone), plot, label.unit)
     parts.append(_plot(plot, [d.band() for d in drawings] + [d.stroke() for d in drawings]))
@@ -262,7 +269,7 @@ class _Drawing:
         parts = []
         flagged = [(x, p) for x, p in self.placed if p.flagged]
         for x, point in flagged[:: max(1, math.ceil(len(flagged) / MAXIMUM_MARKS))]:
-            value = finite(point.value)
+            value = finite(point.value if point.value is not None else point.doubted)
             place = self._down(value) if value is not None else self.plot - 8
             parts.append(
                 f'<svg x="{_percent(x / _WIDTH)}" y="{place}" overflow="visible"><path class="q-chart-flag"'
@@ -330,8 +337,9 @@ def _plot(height: int, parts: Sequence[str]) -> str:
 
 def _frame(parts: Sequence[str], label: Label, height: int) -> SafeString:
     key = _text(label.key)
+    size = " q-chart--low" if height < 240 else " q-chart--high" if height > 280 else ""
     return mark_safe(  # noqa: S308 (every text in it was escaped)
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="q-chart" role="img" width="100%" height="{height}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="q-chart{size}" role="img" width="100%" height="{height}"'
         f' aria-labelledby="{key}-t {key}-d" fill="none">'
         f'<title id="{key}-t">{_text(label.title)}</title>'
         f'<desc id="{key}-d">{_text(label.description)}</desc>'

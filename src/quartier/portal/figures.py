@@ -9,7 +9,7 @@ winds; yes and no a share of time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -30,11 +30,13 @@ from quartier.portal.numbers import number, quantity, unit_label
 from quartier.portal.periods import Window
 from quartier.portal.presentation import is_boolean, meaning, property_name, spread, truth_words
 from quartier.twin import queries
+from quartier.twin.flags import is_bad
 from quartier.twin.models import ObservedProperty, Series
-from quartier.twin.queries import Bucket, Chart
+from quartier.twin.queries import Bucket, Chart, Reading
 
 # A day in quarter hours, a week and a month in hours, a year in days.
 MAXIMUM_POINTS = 750
+SINGLE_READINGS_FOR = timedelta(days=2)
 _WIDTHS = {"15min": timedelta(minutes=15), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
 
 
@@ -109,7 +111,7 @@ class Figure:
 
 def figure_of(series: Series, prop: ObservedProperty, window: Window, *, key: str) -> Figure:
     """What a series says over a period. ``key`` makes ids of the picture unique in the page."""
-    chart = queries.chart(series, window.since, window.until, max_points=MAXIMUM_POINTS)
+    chart, doubted = course(series, window)
     n, n_flagged = sum(b.n for b in chart.buckets), sum(b.n_flagged for b in chart.buckets)
     if not n and not n_flagged:
         return Figure(_("%(when)s gibt es keine Werte.") % {"when": window.heading}, None, None)
@@ -118,7 +120,7 @@ def figure_of(series: Series, prop: ObservedProperty, window: Window, *, key: st
     elif prop.aggregation == "sum":
         figure = _sums(prop, chart, window, key)
     else:
-        figure = _lines(series, prop, chart, window, key)
+        figure = _lines(series, chart, doubted, window, key)
     return Figure(
         figure.sentence, figure.picture, figure.data, figure.columns, figure.rows, n, n_flagged, figure.live
     )
@@ -168,7 +170,26 @@ def clock(moment: datetime, window: Window) -> str:
     }
 
 
-def points_of(chart: Chart, factor: float = 1.0) -> list[Point]:
+def course(series: Series, window: Window) -> tuple[Chart, dict[datetime, float]]:
+    """How a series went, and of single readings those that do not count, which a chart still shows."""
+    if window.until - window.since <= SINGLE_READINGS_FOR:
+        rows = queries.readings(series, window.since, window.until, limit=MAXIMUM_POINTS + 1)
+        if len(rows) <= MAXIMUM_POINTS:
+            doubted = {r.time: r.result for r in rows if r.result is not None and is_bad(r.flags)}
+            return Chart("raw", [_bucket(row) for row in rows]), doubted
+    return queries.chart(series, window.since, window.until, max_points=MAXIMUM_POINTS), {}
+
+
+def _bucket(reading: Reading) -> Bucket:
+    """A single reading as the smallest period; a doubted one is counted and has no value."""
+    bad = is_bad(reading.flags)
+    x = None if bad else reading.result
+    return Bucket(reading.time, int(x is not None), int(bad and reading.result is not None), x, x, x, x, x, x)
+
+
+def points_of(
+    chart: Chart, factor: float = 1.0, doubted: Mapping[datetime, float] | None = None
+) -> list[Point]:
     """The buckets as points; a roll-up stands in the middle of its time."""
     half = _WIDTHS[chart.resolution] / 2 if chart.resolution != "raw" else timedelta(0)
 
@@ -176,7 +197,14 @@ def points_of(chart: Chart, factor: float = 1.0) -> list[Point]:
         return None if value is None else value * factor
 
     return [
-        Point(b.start + half, scaled(b.mean), scaled(b.min), scaled(b.max), flagged=b.n_flagged > 0)
+        Point(
+            b.start + half,
+            scaled(b.mean),
+            scaled(b.min),
+            scaled(b.max),
+            flagged=b.n_flagged > 0,
+            doubted=scaled(doubted.get(b.start)) if doubted else None,
+        )
         for b in chart.buckets
     ]
 
@@ -222,7 +250,14 @@ def script_line(
         "unit": unit,
         "decimals": decimals,
         "points": [
-            [round(p.time.timestamp() * 1000), short(p.value), short(p.low), short(p.high), int(p.flagged)]
+            [
+                round(p.time.timestamp() * 1000),
+                short(p.value),
+                short(p.low),
+                short(p.high),
+                int(p.flagged),
+                *([short(p.doubted)] if p.doubted is not None else []),
+            ]
             for p in points
         ],
     }
@@ -236,10 +271,17 @@ def extremes(chart: Chart) -> tuple[Bucket, Bucket] | None:
     return min(known, key=lambda b: b.min or 0.0), max(known, key=lambda b: b.max or 0.0)
 
 
-def _lines(series: Series, prop: ObservedProperty, chart: Chart, window: Window, key: str) -> Figure:
+def _lines(
+    series: Series,
+    chart: Chart,
+    doubted: Mapping[datetime, float],
+    window: Window,
+    key: str,
+) -> Figure:
+    prop = series.observed_property
     truth = is_boolean(prop)
     unit, decimals, factor = ("%", 0, 100.0) if truth else (prop.unit, prop.decimals, 1.0)
-    points, gap = points_of(chart, factor), gap_of(chart, series)
+    points, gap = points_of(chart, factor, doubted), gap_of(chart, series)
     rows = steps(chart.buckets, window)
     n, total = sum(row.n for row in rows), sum(row.total for row in rows)
     found = extremes(chart)

@@ -15,8 +15,7 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
-from django.utils.translation import pgettext as _in
+from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
 
 from quartier.climate.categories import pet_category, utci_category
 from quartier.climate.sentences import weather_sentence
@@ -50,7 +49,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "level_gauge",
             gettext_lazy("Pegel"),
-            gettext_lazy("Pegel"),
+            pgettext_lazy("Mehrzahl", "Pegel"),
             ("water_level", "water_temperature"),
         ),
         Kind(
@@ -68,7 +67,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "waste_container",
             gettext_lazy("Wertstoffcontainer"),
-            gettext_lazy("Wertstoffcontainer"),
+            pgettext_lazy("Mehrzahl", "Wertstoffcontainer"),
             ("fill_level",),
         ),
         Kind("tree", gettext_lazy("Baum"), gettext_lazy("Bäume"), ("soil_moisture", "soil_temperature")),
@@ -352,7 +351,7 @@ def spread(prop: ObservedProperty, low: float, high: float) -> str:
     """From where to where values reach: "9,1 bis 14,2 °C"."""
     if number(low, prop.decimals) == number(high, prop.decimals):
         return quantity(low, prop.unit, prop.decimals)
-    return _in("spread", "%(low)s bis %(high)s") % {
+    return pgettext("spread", "%(low)s bis %(high)s") % {
         "low": number(low, prop.decimals),
         "high": quantity(high, prop.unit, prop.decimals),
     }

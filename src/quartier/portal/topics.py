@@ -15,7 +15,7 @@ from django.core.cache import cache
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from quartier.portal import data_queries
 from quartier.portal.charts import sparkline
@@ -426,7 +426,7 @@ _TOPICS: Final[tuple[tuple[str, Any, Callable[[Scene, City], Line | None]], ...]
     ("water", gettext_lazy("Bäche und Flüsse"), _water),
     ("parking", gettext_lazy("Parken"), _parking),
     ("bicycles", gettext_lazy("Rad- und Fußverkehr heute"), _counters),
-    ("containers", gettext_lazy("Wertstoffcontainer"), _containers),
+    ("containers", pgettext_lazy("Mehrzahl", "Wertstoffcontainer"), _containers),
     ("trees", gettext_lazy("Bodenfeuchte an Bäumen"), _trees),
     ("air", gettext_lazy("Feinstaub"), _air),
     ("lamps", gettext_lazy("Straßenbeleuchtung"), _lamps),
