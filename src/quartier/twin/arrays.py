@@ -103,7 +103,7 @@ def pack[T: PackedArray](
 
 
 def microseconds(times: Sequence[datetime]) -> NDArray[np.int64]:
-    """Microseconds since PostgreSQL's epoch of aware datetimes."""
+    """Microseconds since PostgreSQL's epoch of aware datetimes; exact until 2106, when floats grow coarse."""
     seconds = np.array([t.timestamp() for t in times])
     result: NDArray[np.int64] = np.rint(seconds * 1e6).astype(np.int64) - _POSTGRES_EPOCH_US
     return result

@@ -32,7 +32,7 @@ arrays.register(psycopg.adapters)
 
 Mode = Literal["keep", "correct"]
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2106, 1, 1, tzinfo=UTC)  # seconds as floating point tell microseconds until February 2106
 # Roll-ups keep sums of squares, and PostgreSQL fails where a product overflows or underflows. No sensor measures
 # such numbers, but a wrong codec produces them.
 LARGEST_RESULT = 1e100
