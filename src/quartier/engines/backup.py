@@ -250,6 +250,11 @@ async def _ask(connection: Client, subject: str, body: dict[str, Any] | bytes) -
 
 async def _save_streams(writer: _Writer, url: str) -> tuple[str, dict[str, dict[str, Any]]]:
     async with _nats(url) as connection:
+        number = version_of(connection)
+        try:
+            await connection.jetstream(timeout=_TIMEOUT_S).stream_info(INBOX)
+        except nats.js.errors.NotFoundError:
+            return number, {}  # nothing was ever received
         inbox = connection.new_inbox()
         arrived: asyncio.Queue[Msg] = asyncio.Queue()
         await connection.subscribe(inbox, cb=arrived.put)
@@ -270,7 +275,7 @@ async def _save_streams(writer: _Writer, url: str) -> tuple[str, dict[str, dict[
         status = (chunk.headers or {}).get("Status", "")
         if status not in {"", "204"}:
             raise BackupError(f"NATS broke off sending the inbox: {chunk.headers}")
-        return version_of(connection), {INBOX: {"config": head["config"], "state": head["state"]}}
+        return number, {INBOX: {"config": head["config"], "state": head["state"]}}
 
 
 # Restoring
