@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 import aiomqtt
-import nats
 import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
@@ -20,6 +20,7 @@ from quartier.engines.bus import Bus
 from quartier.engines.nats import Server
 from quartier.engines.nkeys import Issuer
 from quartier.sources.domain import register_sensor, save_source
+from quartier.sources.models import Source
 from quartier.sources.mqtt_door import Door, SignInError, decide, pass_of_source, pass_of_token, subject_of
 from tests.sources.conftest import Maker, make_maker
 from tests.sources.mqtt_client import mqtt
@@ -41,6 +42,8 @@ def _prepare() -> tuple[Maker, str]:
     maker = make_maker(city)
     register_sensor(maker.actor, city, name="Garten", lon=7.45, lat=51.5)
     saved = save_source(SYSTEM, city, "lns", "LNS", "chirpstack", {"broker": "own"})
+    # As the connector notes it once it has subscribed.
+    Source.objects.update(cursor={"topics": ["application/+/device/+/event/+"]})
     return maker, saved.generated["broker_password"]
 
 
@@ -120,9 +123,14 @@ async def test_nobody_else_comes_in(door: None, nats_server: Server) -> None:
 
 async def test_token_opens_no_nats_connection(door: None, nats_server: Server) -> None:
     maker, _ = await sync_to_async(_prepare)()
-    address = nats_server.url.rsplit("@", 1)[1]
-    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await nats.connect(f"nats://{address}", user="x", password=maker.token, allow_reconnect=False)
+    host, port = nats_server.url.rsplit("@", 1)[1].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    assert (await reader.readline()).startswith(b"INFO")
+    connect = {"user": "x", "pass": maker.token, "verbose": True, "protocol": 1}
+    writer.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nPING\r\n")
+    assert await reader.readline() == b"-ERR 'Authorization Violation'\r\n"
+    writer.close()
+    await writer.wait_closed()
 
 
 def test_pass_ends_within_the_hour_or_with_the_token(db: None) -> None:
@@ -167,6 +175,14 @@ def test_source_that_is_off_or_elsewhere_opens_nothing(db: None) -> None:
     save_source(SYSTEM, city, "lns", "LNS", "chirpstack", {"broker": "other", "host": "lns.example.org"})
     with pytest.raises(SignInError):
         pass_of_source("lns", password)
+
+
+def test_source_that_nobody_reads_yet_opens_nothing(db: None) -> None:
+    _, password = _prepare()
+    Source.objects.update(cursor={})
+    with pytest.raises(SignInError) as caught:
+        pass_of_source("lns", password)
+    assert caught.value.reason == "not_ready"
 
 
 def test_topics_as_subjects() -> None:

@@ -163,7 +163,8 @@ async def test_changes_on_the_desk_take_effect(
         await in_thread(set_enabled)(SYSTEM, source, False)
         await asyncio.sleep(0.6)
         await publish_all(client, [("svc3/while-off", b"{}")])
-        assert (await _source()).state == "off"
+        off = await _source()
+        assert (off.state, off.cursor) == ("off", {})
         await in_thread(set_enabled)(SYSTEM, source, True)
         await _source(state="ok")
         await publish_all(client, [("svc3/on", b"{}")])

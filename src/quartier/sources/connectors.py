@@ -48,6 +48,7 @@ class _Running:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     written_received: int = 0
+    write_at: float = 0.0
 
 
 def delay_s(failures: int) -> float:
@@ -176,6 +177,13 @@ class Connectors:
         """A source that is switched off for good leaves no session behind that its broker would go on filling."""
         if KINDS[source.kind].transport(source.settings) != "mqtt":
             return
+        with contextlib.suppress(*_STORE_ERRORS):
+            async with self._pool.connection() as connection:
+                # First the door has to know that nobody listens any more.
+                await connection.execute(
+                    "UPDATE sources_source SET cursor = cursor - 'topics' WHERE id = %s AND NOT enabled",
+                    [source.id],
+                )
         try:
             await asyncio.wait_for(mqtt.forget(source, self._own), 10)
         except (MqttError, TimeoutError) as error:
@@ -187,15 +195,16 @@ class Connectors:
 
     async def _write_health(self) -> None:
         while True:
-            await asyncio.sleep(_WRITE_S)
+            await asyncio.sleep(_WRITE_S / 10)
             try:
-                await self._write_changed()
+                await self._write_changed(time.monotonic())
             except _STORE_ERRORS as error:
                 log.debug("sources.health_not_written", error=type(error).__name__)
 
-    async def _write_changed(self) -> None:
+    async def _write_changed(self, due: float = float("inf")) -> None:
         for running in list(self._running.values()):
-            if running.report.changed.is_set():
+            if running.report.changed.is_set() and running.write_at <= due:
+                running.write_at = time.monotonic() + _WRITE_S
                 await self._write(running)
 
     async def _write(self, running: _Running) -> None:

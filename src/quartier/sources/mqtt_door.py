@@ -2,8 +2,8 @@
 
 A maker signs in with any user name and her token as password, and may publish to the topics of her own sensors. A
 network server signs in with the key of its source and the source's broker password, and may publish what that source
-reads. Nobody may subscribe, except a network server to its downlinks. A client whose token was revoked is out within
-the hour: every sign-in ends after that time at the latest.
+reads, as soon as its connector has subscribed: a PUBACK has to be a promise. Nobody may subscribe, except a network
+server to its downlinks. A client whose token was revoked is out within the hour: every sign-in ends after that time.
 """
 
 from __future__ import annotations
@@ -96,6 +96,9 @@ def pass_of_source(key: str, password: str) -> Pass:
         raise SignInError("sealed", str(error)) from None
     if not wanted or not hmac.compare_digest(wanted.encode(), password.encode()):
         raise SignInError("password", "wrong password of a source")
+    if source.settings["topic"] not in source.cursor.get("topics", ()):
+        # The broker would acknowledge messages that it keeps for nobody.
+        raise SignInError("not_ready", "the source's connector has not subscribed yet, try again")
     return Pass(
         f"source {key}", subject_of(source.settings["topic"]), list(_DOWNLINKS), int(time.time()) + _LONGEST_S
     )
