@@ -43,16 +43,26 @@ NAMES: Final = frozenset(
         "battery",
     }
 )
+PROBLEMS: Final = {
+    "no_object": "must be an object",
+    "unknown": "is no name that a mapping has",
+    "missing": "is missing",
+    "both": "give either fields or payload",
+    "encoding": "must be hex or base64",
+    "empty": "is empty",
+    "topic": "must be topic:<number of the level, from 0>",
+    "path": "must be a JSONPath that begins with $",
+}
 _TOPIC = "topic:"
 
 
 class MappingError(ValueError):
-    """A mapping cannot be used; ``field`` says where."""
+    """A mapping cannot be used; ``field`` says where, ``problem`` is one of PROBLEMS."""
 
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(f"{field}: {detail}")
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {PROBLEMS[problem]}")
         self.field = field
-        self.detail = detail
+        self.problem = problem
 
 
 @lru_cache(maxsize=1024)
@@ -63,38 +73,38 @@ def _compiled(path: str) -> Any:
 def check(mapping: Any) -> None:
     """Raise MappingError unless ``mapping`` can be used."""
     if not isinstance(mapping, Mapping):
-        raise MappingError("mapping", "must be an object")
+        raise MappingError("mapping", "no_object")
     for name in mapping:
         if name not in NAMES:
-            raise MappingError(f"mapping.{name}", f"unknown; known are {', '.join(sorted(NAMES))}")
+            raise MappingError(f"mapping.{name}", "unknown")
     if "device" not in mapping:
-        raise MappingError("mapping.device", "is missing")
+        raise MappingError("mapping.device", "missing")
     if "fields" in mapping and "payload" in mapping:
-        raise MappingError("mapping.payload", "give either fields or payload")
+        raise MappingError("mapping.payload", "both")
     if mapping.get("encoding", "hex") not in ("hex", "base64"):
-        raise MappingError("mapping.encoding", "must be hex or base64")
+        raise MappingError("mapping.encoding", "encoding")
     for name, path in mapping.items():
         if name == "encoding":
             continue
         if name == "fields" and isinstance(path, Mapping):
             if not path:
-                raise MappingError("mapping.fields", "is empty")
+                raise MappingError("mapping.fields", "empty")
             for field, inner in path.items():
                 _check_path(f"mapping.fields.{field}", inner)
         elif name == "device" and isinstance(path, str) and path.startswith(_TOPIC):
             if not path.removeprefix(_TOPIC).isdecimal():
-                raise MappingError("mapping.device", "topic:<number of the level, from 0>")
+                raise MappingError("mapping.device", "topic")
         else:
             _check_path(f"mapping.{name}", path)
 
 
 def _check_path(field: str, path: Any) -> None:
     if not isinstance(path, str) or not path.startswith("$"):
-        raise MappingError(field, "must be a JSONPath that begins with $")
+        raise MappingError(field, "path")
     try:
         _compiled(path)
-    except jsonpath.JSONPathError as error:
-        raise MappingError(field, f"is no JSONPath: {error}") from None
+    except jsonpath.JSONPathError:
+        raise MappingError(field, "path") from None
 
 
 def parse(message: RawMessage, settings: Mapping[str, Any]) -> Sequence[Uplink]:

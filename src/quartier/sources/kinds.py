@@ -183,11 +183,23 @@ def check_topic(topic: str) -> None:
             )
 
 
+_MAPPING_PROBLEMS: Final = {
+    "no_object": _("muss ein JSON-Objekt sein"),
+    "unknown": _("kennt die Zuordnung nicht"),
+    "missing": _("fehlt"),
+    "both": _("entweder fields oder payload"),
+    "encoding": _("muss hex oder base64 sein"),
+    "empty": _("ist leer"),
+    "topic": _("muss topic:<Nummer der Ebene, ab 0> sein"),
+    "path": _("muss ein JSONPath sein, der mit $ beginnt"),
+}
+
+
 def _check_mapping(mapping: Any) -> None:
     try:
         generic.check(mapping)
     except generic.MappingError as error:
-        raise SettingError(error.field, error.detail) from None
+        raise SettingError(error.field, str(_MAPPING_PROBLEMS[error.problem])) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
