@@ -17,6 +17,7 @@
  * point    lon,lat of a marker.
  */
 import "maplibre-gl/dist/maplibre-gl.css";
+import "../styles/map.css";
 import { type GeoJSONSource, type LngLatBoundsLike, LngLatBounds, Map as MapLibreMap, type MapGeoJSONFeature, Marker, NavigationControl, Popup, ScaleControl, setWorkerUrl } from "maplibre-gl";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?worker&url";
 import { german, say } from "../language";

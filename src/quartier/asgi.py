@@ -14,8 +14,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quartier.settings")
@@ -32,23 +30,17 @@ from starlette.routing import BaseRoute, Mount
 
 from quartier.config import config
 from quartier.engines import bus as engine
+from quartier.engines import health
 from quartier.engines.pools import async_pool
 from quartier.portal import live
 from quartier.portal.server import Assets, Connected, LowerCaseHeaders, RequestLimit, SecurityHeaders
+from quartier.sources import api
 
 log = structlog.get_logger(__name__)
 
 # Five megabytes of a form (DATA_UPLOAD_MAX_MEMORY_SIZE) and what multipart puts around them.
 MAXIMUM_REQUEST_BYTES = 6 * 1024 * 1024
 _WAIT_FOR_BUS_S = 3.0
-
-
-def _routes_of(module: str) -> list[BaseRoute]:
-    """The routes of a room that is still being built."""
-    if find_spec(module) is None:
-        return []
-    found: list[BaseRoute] = import_module(module).routes
-    return found
 
 
 async def _connect(app: Starlette) -> None:
@@ -83,9 +75,9 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 routes: list[BaseRoute] = [
     Mount("/static", Assets()),
-    Mount("/api", routes=_routes_of("quartier.sources.api"), middleware=[Middleware(Connected)]),
+    Mount("/api", routes=api.routes, middleware=[Middleware(Connected)]),
     Mount("/live", routes=live.routes, middleware=[Middleware(Connected)]),
-    *_routes_of("quartier.engines.health"),
+    *health.routes,
     Mount("/", LowerCaseHeaders(django)),
 ]
 

@@ -200,8 +200,9 @@ def session_cookie(person: Person) -> str:
     store[HASH_SESSION_KEY] = person.get_session_auth_hash()
     # allauth asks for the password again before changes to the account, unless somebody has just signed in.
     store["account_authentication_methods"] = [
-        {"method": "password", "at": time.time(), "email": person.email}
+        {"method": "password", "at": time.time(), "email": person.email, "reauthenticated": True}
     ]
+    store["account_authentication_methods_user"] = str(person.pk)
     store.save()
     assert store.session_key is not None
     return store.session_key

@@ -6,6 +6,10 @@ Rooms that need more (things, readings, devices) add it in fixtures of their own
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from allauth.account.models import EmailAddress
+from django.contrib.auth.hashers import make_password
 
 from quartier.cities.models import District, Municipality, Person, Role, RoleAssignment
 from quartier.twin.models import ObservedProperty
@@ -22,6 +26,12 @@ class Scene:
     dortmund: Municipality
     schwerte: Municipality
     people: dict[str, Person] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def _password_hash() -> str:
+    # Argon2 is slow on purpose; once is enough.
+    return make_password(PASSWORD)
 
 
 def _square(west: float, south: float, east: float, north: float) -> dict[str, object]:
@@ -70,8 +80,8 @@ def build() -> Scene:
             attribution=f"Stadt {municipality.name}",
             update_interval_s=600,
         )
-    for p in catalogue().values():
-        ObservedProperty.objects.create(
+    ObservedProperty.objects.bulk_create(
+        ObservedProperty(
             slug=p.slug,
             iri=p.iri,
             name_de=p.name_de,
@@ -84,6 +94,8 @@ def build() -> Scene:
             aggregation=p.aggregation,
             limits=p.limits_json,
         )
+        for p in catalogue().values()
+    )
     roles = {
         "operator": (Role.OPERATOR, None),
         "steward": (Role.STEWARD, schwerte),
@@ -93,8 +105,11 @@ def build() -> Scene:
     }
     people = {}
     for name, (role, municipality_or_all) in roles.items():
-        person = Person.objects.create_user(f"{name}@example.org", PASSWORD, name=name.capitalize())
+        person = Person.objects.create(
+            email=f"{name}@example.org", name=name.capitalize(), password=_password_hash()
+        )
         if role is not None:
             RoleAssignment.objects.create(person=person, role=role, municipality=municipality_or_all)
+        EmailAddress.objects.create(user=person, email=person.email, verified=True, primary=True)
         people[name] = person
     return Scene(dortmund, schwerte, people)

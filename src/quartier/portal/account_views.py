@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
+from django.db.models import Prefetch
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -21,7 +22,7 @@ from quartier.cities.rules import actor_of
 from quartier.cities.secrets import seal, unseal
 from quartier.portal.account_forms import NameForm, TokenForm
 from quartier.portal.words import RIGHTS
-from quartier.twin.models import Thing
+from quartier.twin.models import Deployment, Thing
 
 # The new key waits here, sealed, for the one page that shows it.
 _SESSION_KEY = "new-token"
@@ -55,14 +56,16 @@ def account(request: HttpRequest) -> HttpResponse:
         form.save()
         messages.success(request, _("Ihr Name wurde gespeichert."))
         return redirect("account")
-    things = Thing.objects.filter(owner_person_id=person.pk).select_related("municipality", "district")
+    now = Deployment.objects.filter(until=None).select_related("device")
+    things = (
+        Thing.objects.filter(owner_person_id=person.pk)
+        .select_related("municipality", "district")
+        .prefetch_related(Prefetch("deployments", now, to_attr="now"))
+    )
     found = person.tokens.select_related("municipality")
     values = {
         "form": form,
-        "sensors": [
-            {"thing": thing, "device": thing.deployments.filter(until=None).select_related("device").first()}
-            for thing in things
-        ],
+        "sensors": [{"thing": thing, "device": thing.now[0].device if thing.now else None} for thing in things],
         "tokens": [_token_row(token) for token in found],
         "actor": actor_of(person),
         "may_enter_desk": actor_of(person).may("desk:enter"),

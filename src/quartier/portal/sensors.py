@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
@@ -30,7 +31,7 @@ REASONS: Final = {
     "bad_value": _("Ein Wert ist keine Zahl oder unmöglich für diese Messgröße."),
     "bad_unit": _("Die Einheit lässt sich nicht in die der Messgröße umrechnen."),
     "bad_time": _("Die Zeit ist nicht lesbar oder liegt zu weit in der Vergangenheit oder Zukunft."),
-    "no_field": _("Keine der gesendeten Messgrößen ist bekannt. Prüfen Sie die Namen."),
+    "no_known_field": _("Keine der gesendeten Messgrößen ist bekannt. Prüfen Sie die Namen."),
     "unknown_device": _("Der Name des Sensors in der Nachricht stimmt nicht mit dem hier überein."),
     "too_large": _("Die Nachricht ist zu groß."),
 }
@@ -106,9 +107,10 @@ def status(thing: Thing, device: Device) -> Status:
     newest = max((value.time for value in values), default=None)
     refused = (
         RefusedMessage.objects.filter(
+            # What cannot be read does not name its device; the door that took it in has noted it.
+            Q(external_id=device.external_id) | Q(headers__device=device.external_id),
             municipality_id=device.municipality_id,
             source_key=SOURCE_KEY,
-            external_id=device.external_id,
             resolved_at=None,
             at__gte=device.created_at,
         )

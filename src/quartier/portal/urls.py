@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from django.urls import URLPattern, URLResolver, include, path
 
 from quartier.portal import account_views, map_views, open_data_views, sensor_views, views
@@ -34,6 +32,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("konto/schluessel/neu/", account_views.create_token, name="token-create"),
     path("konto/schluessel/", account_views.token_created, name="token-created"),
     path("konto/schluessel/<int:token_id>/widerrufen/", account_views.revoke_token, name="token-revoke"),
+    path("", include("quartier.portal.data_urls")),
 ]
-if find_spec("quartier.portal.data_urls"):
-    urlpatterns.append(path("", include("quartier.portal.data_urls")))
