@@ -27,7 +27,7 @@ from django.utils.translation import ngettext
 from quartier.portal.axes import ZONE, finite
 from quartier.portal.charts import Label, Line, Point, bar_chart, line_chart, share_bar
 from quartier.portal.numbers import number, quantity, unit_label
-from quartier.portal.periods import Window
+from quartier.portal.periods import Window, day_text
 from quartier.portal.presentation import is_boolean, meaning, property_name, spread, truth_words
 from quartier.twin import queries
 from quartier.twin.flags import is_bad
@@ -157,7 +157,7 @@ def _step_label(start: datetime, period: str) -> str:
         return date_format(local, "D, H:i")
     if period == "jahr":
         return f"{MONTHS[local.month]} {local.year}"
-    return date_format(local, "D, j. N")
+    return day_text(local)
 
 
 def clock(moment: datetime, window: Window) -> str:

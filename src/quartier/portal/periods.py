@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from quartier.portal.axes import ZONE
+from quartier.portal.numbers import language
 
 # Older than any sensor, and not so far that civil time cannot be computed.
 EARLIEST: Final = date(1990, 1, 1)
@@ -79,6 +80,12 @@ class Window:
 
 def _day(day: date) -> str:
     return date_format(day, "DATE_FORMAT")
+
+
+def day_text(day: date, *, weekday: bool = True) -> str:
+    """A day of this year as a sentence holds it: "Sa, 7. November"."""
+    form = "j. F" if language() == "de" else "j F"
+    return date_format(day, f"D, {form}" if weekday else form)
 
 
 def midnight(day: date) -> datetime:

@@ -54,6 +54,7 @@ class Compared:
     rows: list[Row]
     mean: float | None
     text: str
+    days: int = 0
     remove: str = ""
     number: int = 1
 
@@ -116,7 +117,7 @@ def _compared(series: Series, shown: Window, days: int, remove: str) -> Compared
     name = f"{series.thing.name} · {property_name(prop)}" + (f" ({series.channel})" if series.channel else "")
     if days:
         name += " – " + _("davor")
-    return Compared(series, prop, name, points, gap, rows, mean, text, remove)
+    return Compared(series, prop, name, points, gap, rows, mean, text, days, remove)
 
 
 def _summary(prop: ObservedProperty, mean: float, known: Sequence[Point]) -> str:
@@ -133,36 +134,28 @@ def _summary(prop: ObservedProperty, mean: float, known: Sequence[Point]) -> str
 
 
 def _differences(members: Sequence[Compared]) -> list[str]:
-    """How the others differ from the first, each in a sentence."""
-    first, *others = members
-    sentences = []
-    for other in others:
-        if first.mean is None or other.mean is None or first.prop.pk != other.prop.pk:
-            continue
-        prop = first.prop
-        difference = other.mean - first.mean
-        unit, decimals = ("%", 0) if is_boolean(prop) else (prop.unit, prop.decimals)
-        words = {
-            "one": other.name,
-            "other": first.name,
-            "difference": quantity(abs(difference), unit, decimals),
-        }
-        if quantity(abs(difference), unit, decimals) == quantity(0.0, unit, decimals):
-            text = _("%(one)s: im Mittel gleich wie %(other)s.")
-        elif prop.aggregation == "sum":
-            text = (
-                _("%(one)s: zusammen %(difference)s mehr als %(other)s.")
-                if difference > 0
-                else _("%(one)s: zusammen %(difference)s weniger als %(other)s.")
-            )
-        else:
-            text = (
-                _("%(one)s: im Mittel %(difference)s höher als %(other)s.")
-                if difference > 0
-                else _("%(one)s: im Mittel %(difference)s niedriger als %(other)s.")
-            )
-        sentences.append(text % words)
-    return sentences
+    """How the others differ from the first, and each from its own past, in a sentence each."""
+    now = [m for m in members if not m.days]
+    pairs = [(m, now[0], now[0].name) for m in now[1:] if m.prop.pk == now[0].prop.pk]
+    for earlier in (m for m in members if m.days):
+        pairs += [(m, earlier, _("davor")) for m in now if m.series.pk == earlier.series.pk]
+    return [_difference(one, other, name) for one, other, name in pairs if None not in {one.mean, other.mean}]
+
+
+def _difference(one: Compared, other: Compared, name: str) -> str:
+    prop = one.prop
+    difference = (one.mean or 0.0) - (other.mean or 0.0)
+    unit, decimals = ("%", 0) if is_boolean(prop) else (prop.unit, prop.decimals)
+    words = {"one": one.name, "other": name, "difference": quantity(abs(difference), unit, decimals)}
+    if words["difference"] == quantity(0.0, unit, decimals):
+        return _("%(one)s: im Mittel gleich wie %(other)s.") % words
+    if prop.aggregation == "sum" and difference > 0:
+        return _("%(one)s: zusammen %(difference)s mehr als %(other)s.") % words
+    if prop.aggregation == "sum":
+        return _("%(one)s: zusammen %(difference)s weniger als %(other)s.") % words
+    if difference > 0:
+        return _("%(one)s: im Mittel %(difference)s höher als %(other)s.") % words
+    return _("%(one)s: im Mittel %(difference)s niedriger als %(other)s.") % words
 
 
 def _cell(member: Compared, row: Row | None) -> str:

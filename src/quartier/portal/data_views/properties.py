@@ -241,6 +241,8 @@ def _sentence(rows: Sequence[Ranked], prop: ObservedProperty) -> str:
         "most": known[0].place.name,
         "least": known[-1].place.name,
     }
+    if prop.aggregation == "sum" and max(values) == 0:
+        return _("Heute an allen %(n)s Orten: %(spread)s.") % words
     if prop.aggregation == "sum":
         return _("Heute an %(n)s Orten: %(spread)s. Am meisten: %(most)s.") % words
     if len(known) == 1:
