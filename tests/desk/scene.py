@@ -21,6 +21,10 @@ SCRIPT = """function decodeUplink(input) {
   return {data: {temperature: (input.bytes[0] << 8 | input.bytes[1]) / 10, humidity: input.bytes[2]}};
 }
 """
+STORE_TABLES = (
+    "twin_observation, twin_revision, twin_state, twin_rollup_15min, twin_rollup_1h, twin_rollup_1d, twin_rollup_mark, "
+    "twin_change"
+)
 # Temperature 21.5 °C, humidity 55 %.
 PAYLOAD = "00d737"
 BODY = b'{"device": "%s", "values": {"air_temperature": 21.5}}'
@@ -124,26 +128,26 @@ def record(series: Series, readings: list[tuple[datetime, float, int]]) -> None:
         )
 
 
-def build(now: datetime | None = None) -> Scene:
-    """Write the scene into the database that Django is connected to."""
-    now = now or datetime.now(UTC)
-    dortmund = _municipality("dortmund", "Dortmund", 7.46, 51.51)
-    schwerte = _municipality("schwerte", "Schwerte", 7.57, 51.44)
+def furnish(dortmund: Municipality, schwerte: Municipality, now: datetime) -> Scene:
+    """Devices, messages, findings and the rest, without people."""
     ObservedProperty.objects.bulk_create(
-        ObservedProperty(
-            slug=one.slug,
-            iri=one.iri,
-            name_de=one.name_de,
-            name_en=one.name_en,
-            unit=one.unit,
-            decimals=one.decimals,
-            category=one.category,
-            circular=one.circular,
-            result_type=one.result_type,
-            aggregation=one.aggregation,
-            limits=one.limits_json,
-        )
-        for one in catalogue().values()
+        (
+            ObservedProperty(
+                slug=one.slug,
+                iri=one.iri,
+                name_de=one.name_de,
+                name_en=one.name_en,
+                unit=one.unit,
+                decimals=one.decimals,
+                category=one.category,
+                circular=one.circular,
+                result_type=one.result_type,
+                aggregation=one.aggregation,
+                limits=one.limits_json,
+            )
+            for one in catalogue().values()
+        ),
+        ignore_conflicts=True,
     )
     properties = {one.slug: one for one in ObservedProperty.objects.all()}
     device_type = DeviceType.objects.create(key="muster-th", vendor="Muster", model="TH 1")
@@ -157,6 +161,14 @@ def build(now: datetime | None = None) -> Scene:
     scene = Scene(now, dortmund, schwerte, properties, device_type)
     for slug in ("dortmund", "schwerte"):
         _city(scene, slug)
+    return scene
+
+
+def build(now: datetime | None = None) -> Scene:
+    """Write the whole scene into the database that Django is connected to."""
+    dortmund = _municipality("dortmund", "Dortmund", 7.46, 51.51)
+    schwerte = _municipality("schwerte", "Schwerte", 7.57, 51.44)
+    scene = furnish(dortmund, schwerte, now or datetime.now(UTC))
     for name, (role, place) in ROLES.items():
         person = Person.objects.create_user(f"{name}@example.org", name=name.capitalize())
         if role is not None:
@@ -258,7 +270,7 @@ def _city(scene: Scene, slug: str) -> None:
     )
     scene.datasets[slug] = Dataset.objects.create(
         municipality=city,
-        slug="klima",
+        slug="klima-amt",
         title_de=f"Klima {city.name}",
         title_en=f"Climate {city.name}",
         thing_kinds=["station"],

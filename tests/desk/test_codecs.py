@@ -328,6 +328,13 @@ def test_progress_polls_until_the_end(scene: Scene) -> None:
     assert "Fertig." in part
 
 
+def test_an_operator_of_all_cities_sees_all_replays(scene: Scene) -> None:
+    replays = [Replay.objects.create(municipality=one) for one in (scene.dortmund, scene.schwerte, None)]
+    client = scene.client("operator_all")
+    assert client.get("/amt/nachspielen/").context["page"].paginator.count == 3
+    assert [client.get(f"/amt/nachspielen/{one.pk}/").status_code for one in replays] == [200, 200, 200]
+
+
 def test_replays_of_the_other_city_are_not_shown(scene: Scene) -> None:
     replay = Replay.objects.create(municipality=scene.dortmund)
     assert scene.client("steward").get(f"/amt/nachspielen/{replay.pk}/").status_code == 403

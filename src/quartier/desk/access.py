@@ -87,7 +87,10 @@ def not_allowed(request: HttpRequest, actor: Actor, refusal: NotAllowed) -> Http
 
 
 def within(actor: Actor, action: str = ENTER, field: str = "municipality_id") -> Q:
-    """A filter on rows of the municipalities where the actor may do ``action``."""
+    """A filter on rows of the municipalities where the actor may do ``action``; empty, which filters nothing, for all.
+
+    To be joined to others with ``&`` only: Django drops an empty Q from an ``|``.
+    """
     ids = actor.municipalities(action)
     return Q() if ids is None else Q(**{f"{field}__in": ids})
 

@@ -278,6 +278,8 @@ class ImportForm(DeskForm):
     def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offer(self, "source", Source.objects.filter(within(actor, DEVICES)))
+        # Not required by the form, because the confirmation carries the text instead; but nothing optional.
+        self.fields["file"].needed = True  # type: ignore[attr-defined] # read by the field's template
 
     def clean(self) -> dict[str, Any]:
         """``text`` is what was read from the file, or what the preview carried along."""

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from quartier.cities.rules import Actor, NotAllowed
 from quartier.config import config
-from quartier.desk.access import CODECS, desk_page, municipalities, render, within
+from quartier.desk.access import CODECS, desk_page, everywhere, municipalities, render, within
 from quartier.desk.forms.codecs import ReplayForm
 from quartier.desk.views.common import page_of
 from quartier.intake import domain as intake
@@ -21,9 +21,10 @@ from quartier.twin.models import DeviceType
 
 def _visible(actor: Actor) -> QuerySet[Replay]:
     """Replays of the actor's cities, and those he started himself (a second try belongs to no single city)."""
-    return Replay.objects.filter(
-        within(actor, CODECS) | Q(created_by_id=actor.person_id, created_by__isnull=False)
-    ).select_related("municipality", "created_by")
+    replays = Replay.objects.select_related("municipality", "created_by")
+    if everywhere(actor, CODECS):
+        return replays
+    return replays.filter(within(actor, CODECS) | Q(created_by_id=actor.person_id, created_by__isnull=False))
 
 
 @require_safe
