@@ -34,7 +34,7 @@ bench: setup
 	@$(PYTHON_IN) -m bench $(ARGS)
 
 docs: setup
-	@$(PYTHON_IN) tools/build_docs.py
+	@$(PYTHON_IN) -m mkdocs build --strict --quiet && echo "build/docs/index.html"
 
 chromium:
 	@tools/install-chromium
