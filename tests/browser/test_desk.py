@@ -64,6 +64,7 @@ PAGES = (
     "qualitaet/",
     "qualitaet/{finding}/",
     "qualitaet/stationen/?alle=1",
+    "rueckmeldungen/?zustand=alle",
     "personen/",
     "protokoll/",
     "datensaetze/",

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from quartier.cities.models import District, Municipality, Person, Role, RoleAssignment
+from quartier.cities.models import District, Feedback, Municipality, Person, Role, RoleAssignment
 from quartier.intake.models import Codec, FieldMapping, QualityFinding, RefusedMessage
 from quartier.sources.models import Source
 from quartier.twin.models import Deployment, Device, DeviceType, ObservedProperty, Series, Thing
@@ -45,6 +45,7 @@ class Scene:
     series: dict[str, Series] = field(default_factory=dict)
     refused: dict[str, RefusedMessage] = field(default_factory=dict)
     findings: dict[str, QualityFinding] = field(default_factory=dict)
+    feedback: dict[str, Feedback] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     people: dict[str, Person] = field(default_factory=dict)
 
@@ -267,6 +268,13 @@ def _city(scene: Scene, slug: str) -> None:
         headers={"kind": "quartier_json"},
         topic="/api/observations",
         at=now - timedelta(hours=1),
+    )
+    scene.feedback[slug] = Feedback.objects.create(
+        municipality=city,
+        kind="barrier",
+        page="/orte/",
+        message=f"Gruß aus {city.name}",
+        email="a@example.org",
     )
     scene.datasets[slug] = Dataset.objects.create(
         municipality=city,

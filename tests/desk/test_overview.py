@@ -91,7 +91,7 @@ def test_navigation_offers_what_the_person_may_open(scene: Scene, language: str)
         client.cookies["django_language"] = language
         return [entry["url"] for entry in client.get("/amt/").context["desk_navigation"]]
 
-    staff = ["/amt/", "/amt/geraete/", "/amt/quellen/", "/amt/qualitaet/"]
+    staff = ["/amt/", "/amt/geraete/", "/amt/quellen/", "/amt/qualitaet/", "/amt/rueckmeldungen/"]
     assert addresses("staff") == staff
     everything = [
         "/amt/",
@@ -101,6 +101,7 @@ def test_navigation_offers_what_the_person_may_open(scene: Scene, language: str)
         "/amt/codecs/",
         "/amt/nachspielen/",
         "/amt/qualitaet/",
+        "/amt/rueckmeldungen/",
         "/amt/personen/",
         "/amt/datensaetze/",
         "/amt/protokoll/",

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from quartier.cities import audit
-from quartier.cities.models import AuditEntry, Person, Role, RoleAssignment
+from quartier.cities.models import AuditEntry, Feedback, Person, Role, RoleAssignment
 from quartier.cities.rules import SYSTEM
 from tests.desk.scene import Scene, count_queries
 
@@ -155,6 +155,37 @@ def test_audit_log_is_paged(scene: Scene) -> None:
     targets = [row.target for row in [*first.context["rows"], *second.context["rows"]]]
     assert targets == [str(number) for number in reversed(range(60))]
     assert second.context["next"] == ""
+
+
+def test_feedback_is_ticked_off_and_logged(scene: Scene) -> None:
+    message, client = scene.feedback["schwerte"], scene.client("staff")
+    assert "a@example.org" in client.get("/amt/rueckmeldungen/?art=barrier").content.decode()
+    for answered in ("1", "1", "0"):
+        client.post(f"/amt/rueckmeldungen/{message.pk}/", {"beantwortet": answered})
+    assert list(AuditEntry.objects.order_by("pk").values_list("action", flat=True)) == [
+        "feedback.answered",
+        "feedback.reopened",
+    ]
+    client.post(f"/amt/rueckmeldungen/{message.pk}/", {"beantwortet": "1"})
+    shown = {
+        query: [one.pk for one, _kind in client.get(f"/amt/rueckmeldungen/?{query}").context["rows"]]
+        for query in ("", "zustand=beantwortet", "zustand=alle", "zustand=alle&art=idea", "zustand=nix")
+    }
+    assert shown == {
+        "": [],
+        "zustand=beantwortet": [message.pk],
+        "zustand=alle": [message.pk],
+        "zustand=alle&art=idea": [],
+        "zustand=nix": [],
+    }
+
+
+def test_feedback_to_no_city_is_for_everybody_on_the_desk(scene: Scene) -> None:
+    message = Feedback.objects.create(message="Für beide <script>alert(1)</script>")
+    client = scene.client("staff")
+    text = client.get("/amt/rueckmeldungen/").content.decode()
+    assert "Für beide &lt;script&gt;" in text
+    assert client.post(f"/amt/rueckmeldungen/{message.pk}/", {"beantwortet": "1"}).status_code == 302
 
 
 def test_licence_is_changed_and_logged(scene: Scene) -> None:

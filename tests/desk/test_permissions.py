@@ -37,6 +37,7 @@ GENERAL: list[tuple[str, str]] = [
     ("nachspielen/neu/", "403 403 403 200 200 200 200"),
     ("qualitaet/", "403 403 200 200 200 200 200"),
     ("qualitaet/stationen/", "403 403 200 200 200 200 200"),
+    ("rueckmeldungen/", "403 403 200 200 200 200 200"),
     ("personen/", "403 403 403 403 200 200 200"),
     ("protokoll/", "403 403 403 403 200 200 200"),
     ("datensaetze/", "403 403 403 403 200 200 200"),
@@ -101,6 +102,12 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
         "403 403 403 403 422 302 302",
     ),
     (
+        "rueckmeldungen/{feedback}/",
+        {"beantwortet": "1"},
+        "403 403 302 302 302 302 302",
+        "403 403 403 403 403 302 302",
+    ),
+    (
         "datensaetze/{dataset}/",
         {"title_de": "a", "title_en": "b", "licence": "c", "licence_url": "https://example.org/"},
         "403 403 403 403 302 302 302",
@@ -130,6 +137,7 @@ def _values(scene: Scene, slug: str) -> dict[str, Any]:
         "source": scene.sources[slug].key,
         "refused": scene.refused[slug].pk,
         "finding": scene.findings[slug].pk,
+        "feedback": scene.feedback[slug].pk,
         "dataset": scene.datasets[slug].pk,
         "municipality": scene.municipality(slug).pk,
         "slug": slug,
@@ -234,7 +242,9 @@ def test_reading_a_page_changes_nothing(scene: Scene) -> None:
         assert scene.client("superuser").get(f"/amt/{page.format(**values)}").status_code == 405, page
 
 
-@pytest.mark.parametrize("page", ["geraete/", "quellen/", "nachrichten/", "qualitaet/", "datensaetze/"])
+@pytest.mark.parametrize(
+    "page", ["geraete/", "quellen/", "nachrichten/", "qualitaet/", "datensaetze/", "rueckmeldungen/"]
+)
 def test_lists_show_only_the_own_city(scene: Scene, page: str) -> None:
     names = {
         "geraete/": "{} live",
@@ -242,6 +252,7 @@ def test_lists_show_only_the_own_city(scene: Scene, page: str) -> None:
         "nachrichten/": "netz-{}",
         "qualitaet/": "Markt {}",
         "datensaetze/": "Klima {}",
+        "rueckmeldungen/": "Gruß aus {}",
     }
     text = scene.client("operator").get(f"/amt/{page}").content.decode()
     shown = names[page].format("Schwerte") if page != "nachrichten/" else "netz-schwerte"

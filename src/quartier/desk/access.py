@@ -114,6 +114,7 @@ def _navigation(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
         ("codecs", MESSAGES, _("Codecs")),
         ("nachspielen", CODECS, _("Nachspielen")),
         ("qualitaet", ENTER, _("Qualität")),
+        ("rueckmeldungen", ENTER, _("Rückmeldungen")),
         ("personen", PEOPLE, _("Personen und Rollen")),
         ("datensaetze", DATASETS, _("Datensätze")),
         ("protokoll", AUDIT, _("Protokoll")),

@@ -15,9 +15,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from quartier.cities.audit import log
-from quartier.cities.models import Municipality, Organisation, Person, Role, RoleAssignment
+from quartier.cities.models import Feedback, Municipality, Organisation, Person, Role, RoleAssignment
 from quartier.cities.rules import Actor, NotAllowed
-from quartier.desk.access import CODECS, DATASETS, DEVICES, PEOPLE, everywhere, require
+from quartier.desk.access import CODECS, DATASETS, DEVICES, ENTER, PEOPLE, everywhere, require
 from quartier.intake import domain as intake
 from quartier.intake.codecs.library import LibraryCodec
 from quartier.intake.models import QualityFinding
@@ -308,6 +308,21 @@ def revoke_role(actor: Actor, assignment: RoleAssignment) -> None:
         role=assignment.role,
     )
     assignment.delete()
+
+
+@transaction.atomic
+def mark_feedback(actor: Actor, message: Feedback, *, answered: bool) -> None:
+    """Tick a visitor's message off, or open it again. One to no particular city is for everybody on the desk."""
+    if message.municipality is not None:
+        require(actor, ENTER, message.municipality)
+    else:
+        actor.require(ENTER)
+    if (message.answered_at is not None) == answered:
+        return
+    message.answered_at = timezone.now() if answered else None
+    message.save(update_fields=["answered_at"])
+    action = "feedback.answered" if answered else "feedback.reopened"
+    log(actor, action, f"feedback {message.pk}", municipality_id=message.municipality_id, feedback=message.pk)
 
 
 @transaction.atomic

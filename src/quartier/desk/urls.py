@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from quartier.desk.views import codecs, devices, imports, overview, people, quality, refused, replays, sources
+from quartier.desk.views import (
+    codecs,
+    devices,
+    feedback,
+    imports,
+    overview,
+    people,
+    quality,
+    refused,
+    replays,
+    sources,
+)
 
 app_name = "desk"
 
@@ -43,6 +54,8 @@ urlpatterns = [
     path("qualitaet/stationen/", quality.stations, name="stations"),
     path("qualitaet/entscheiden/", quality.decide, name="findings-decide"),
     path("qualitaet/<int:pk>/", quality.finding_detail, name="finding"),
+    path("rueckmeldungen/", feedback.feedback_list, name="feedback"),
+    path("rueckmeldungen/<int:pk>/", feedback.feedback_answered, name="feedback-answered"),
     path("personen/", people.people_list, name="people"),
     path("personen/rolle/", people.role_grant, name="role-grant"),
     path("personen/rolle/<int:pk>/entziehen/", people.role_revoke, name="role-revoke"),

@@ -149,6 +149,13 @@ CHECKS: Final[dict[str, Words]] = {
     ),
 }
 
+FEEDBACK_KINDS: Final[dict[str, Text]] = {
+    "general": _("Allgemeines"),
+    "error": _("Ein falscher Wert oder Fehler"),
+    "barrier": _("Eine Barriere"),
+    "idea": _("Eine Idee"),
+}
+
 RIGHTS: Final[dict[str, Text]] = {
     "desk:enter": _("das Amt betreten"),
     "audit:read": _("Protokoll lesen, Personen und Rollen verwalten"),
@@ -180,6 +187,8 @@ ACTIONS: Final[dict[str, Text]] = {
     "source.disable": _("Quelle abgeschaltet"),
     "role.grant": _("Rolle erteilt"),
     "role.revoke": _("Rolle entzogen"),
+    "feedback.answered": _("Rückmeldung erledigt"),
+    "feedback.reopened": _("Rückmeldung wieder geöffnet"),
     "dataset.change": _("Datensatz geändert"),
     "codec.save": _("Codec gespeichert"),
     "mapping.save": _("Zuordnung gespeichert"),

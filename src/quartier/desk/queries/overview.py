@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 from django.db.models import Count, Max, Q, QuerySet
 
-from quartier.cities.models import Municipality
+from quartier.cities.models import Feedback, Municipality
 from quartier.cities.rules import Actor
 from quartier.desk.access import MESSAGES, municipalities, within
 from quartier.desk.queries import devices as device_queries
+from quartier.desk.queries import feedback as feedback_queries
 from quartier.intake.models import QualityFinding, RefusedMessage, Replay
 from quartier.sources.models import Source
 from quartier.twin.models import Device
@@ -54,6 +55,7 @@ class Overview:
     reasons: list[ReasonCount]
     findings: list[QualityFinding]
     replays: list[Replay] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
 
 
 def counts(actor: Actor, now: datetime) -> list[Counts]:
@@ -147,4 +149,5 @@ def overview(actor: Actor, now: datetime, *, lines: int = 5) -> Overview:
             )[:lines]
         ),
         replays=list(running_replays(actor)[:lines]),
+        feedback=list(feedback_queries.filtered(actor)[:lines]),
     )
