@@ -6,12 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from quartier.cities.rules import actor_of
+from quartier.cities import audit
+from quartier.cities.models import Feedback
+from quartier.cities.rules import SYSTEM, actor_of
 from quartier.desk.queries.overview import Counts, counts, overview
 from quartier.intake.models import QualityFinding, RefusedMessage, Replay
 from quartier.sources.models import Source
-from quartier.twin.models import Device
-from tests.desk.scene import Scene, count_queries
+from quartier.twin.models import Deployment, Device, Series, Thing
+from tests.desk.scene import Scene, count_queries, record
 
 
 def _expected(scene: Scene, slug: str) -> Counts:
@@ -107,3 +109,65 @@ def test_navigation_offers_what_the_person_may_open(scene: Scene, language: str)
         "/amt/protokoll/",
     ]
     assert addresses("operator") == everything
+
+
+def test_queries_do_not_grow_with_rows(scene: Scene) -> None:
+    """Lists that have no test of their own for it."""
+    client = scene.client("operator_all")
+    pages = [
+        "rueckmeldungen/?zustand=alle",
+        "nachspielen/",
+        "protokoll/",
+        "qualitaet/stationen/?alle=1",
+        "datensaetze/",
+        f"geraete/{scene.devices['schwerte live'].pk}/",
+        f"orte/{scene.things['schwerte'].pk}/",
+    ]
+
+    def add() -> None:
+        Feedback.objects.create(municipality=scene.schwerte, message="Hallo")
+        Replay.objects.create(
+            municipality=scene.schwerte, created_by=scene.people["operator"], finished_at=scene.now
+        )
+        audit.log(SYSTEM, "device.change", "x", municipality_id=scene.schwerte.pk)
+        number = Device.objects.count()
+        device = Device.objects.create(
+            municipality=scene.schwerte, source_key="netz-schwerte", external_id=f"n{number}", name="n"
+        )
+        thing = Thing.objects.create(municipality=scene.schwerte, key=f"n{number}", name="n", kind="station")
+        # One that is silent for the list of silent places, one that was at the place whose page is counted.
+        Deployment.objects.create(device=device, thing=thing, since=scene.now)
+        Deployment.objects.create(
+            device=device,
+            thing=scene.things["schwerte"],
+            since=scene.now - timedelta(days=9),
+            until=scene.now,
+        )
+        live = scene.devices["schwerte live"]
+        Deployment.objects.create(
+            device=live,
+            thing=thing,
+            since=scene.now - timedelta(days=300),
+            until=scene.now - timedelta(days=200),
+        )
+        series = Series.objects.create(
+            municipality=scene.schwerte,
+            thing=thing,
+            observed_property=scene.properties["air_temperature"],
+            device=live,
+            unit="Cel",
+        )
+        record(series, [(scene.now - timedelta(hours=1), 20.0, 1)])
+        RefusedMessage.objects.create(
+            municipality=scene.schwerte,
+            source_key="netz-schwerte",
+            external_id=live.external_id,
+            reason="bad_value",
+            body=b"",
+        )
+
+    add()
+    few = {page: count_queries(client, f"/amt/{page}") for page in pages}
+    add()
+    add()
+    assert {page: count_queries(client, f"/amt/{page}") for page in pages} == few

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import quartier
+from quartier.cities.models import Role
+from quartier.cities.rules import ACTIONS_OF_ROLE
 from quartier.desk import words
+from quartier.desk.queries import devices, quality
 from quartier.intake.codecs.calls import TRANSIENT
 from quartier.intake.findings import CHECK_NAMES
 
@@ -51,6 +55,41 @@ def test_actions_of_the_audit_log() -> None:
 
 
 def test_rights() -> None:
-    from quartier.cities.rules import ACTIONS_OF_ROLE
-
     assert set().union(*ACTIONS_OF_ROLE.values()) <= set(words.RIGHTS)
+
+
+DOCUMENT = (ROOT.parent.parent / "docs/desk.md").read_text()
+
+
+def test_the_document_tells_the_numbers_that_the_code_has() -> None:
+    text = " ".join(DOCUMENT.split())
+    for sentence in (
+        f"nothing came for {_WORDS[devices.SILENT_AFTER_INTERVALS]} expected intervals,"
+        f" at least {devices.SILENT_AFTER_AT_LEAST_S // 60} minutes;"
+        f" without an interval, {_WORDS[devices.ASSUMED_INTERVAL_S // 3600]} hours are expected",
+        f"below {devices.WEAK_BATTERY_PERCENT} %, or below {devices.WEAK_BATTERY_V} V",
+        f"at least {quality.IMPLAUSIBLE_SHARE:.0%} of".replace("%", " %"),
+        f"the up to {_WORDS[quality.NEIGHBOURS_AT_MOST]} nearest stations within {quality.RADIUS_KM:.0f} km",
+        f"fewer than {_WORDS[quality.NEIGHBOURS_AT_LEAST]} of them do not count",
+        f"less than {quality.HOURS_AT_LEAST} such hours",
+        "from {:.0f} K or {:.0f} percentage points of deviation, or {} K or {:.0f} points of change".format(
+            quality.DRIFT_LIMITS["air_temperature"].mean,
+            quality.DRIFT_LIMITS["relative_humidity"].mean,
+            quality.DRIFT_LIMITS["air_temperature"].change,
+            quality.DRIFT_LIMITS["relative_humidity"].change,
+        ),
+    ):
+        assert sentence in text, sentence
+
+
+_WORDS = {3: "three", 8: "eight"}
+
+
+def test_the_document_tells_the_rights_that_the_roles_have() -> None:
+    for line in DOCUMENT.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 6 or "`" not in line:
+            continue
+        needed = set(re.findall(r"`([\w:]+)`", line))
+        for role, cell in zip((Role.OPERATOR, Role.STEWARD, Role.STAFF), cells[3:], strict=True):
+            assert (needed <= ACTIONS_OF_ROLE[role]) == (cell == "yes"), (cells[0], role)
