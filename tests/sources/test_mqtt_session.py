@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import gc
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from quartier.engines import bus as engine
+from quartier.engines import nats
 from quartier.sources.connect.mqtt import OwnBroker
+from quartier.sources.connect.mqtt import broker_of as broker_of_source
 from quartier.sources.connect.mqtt_session import Broker, Delivery, MqttError, MqttSession
+from quartier.sources.connect.report import SourceConfig
+from tests.sources.conftest import broker_of, start_again
 from tests.sources.mqtt_client import mqtt, publish_all
 
 
@@ -160,3 +175,90 @@ async def test_broker_that_talks_rubbish(unused_tcp_port: int) -> None:
         broker = Broker(host="127.0.0.1", port=unused_tcp_port, client_id="x", connect_timeout_s=2)
         with pytest.raises(MqttError, match="connection lost"):
             await MqttSession(broker, ["x"], _Inbox()).run(asyncio.Event())
+
+
+def _certificate(folder: Path) -> Path:
+    """A certificate of our own making for 127.0.0.1, with its key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "broker.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "broker.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "broker.pem"
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[nats.Server, Path]]:
+    """A broker that speaks TLS, and its certificate."""
+    server = nats.start(tmp_path, mqtt_port=0, durable=False)
+    server.stop()
+    certificate = _certificate(tmp_path)
+    configuration = json.loads((tmp_path / "nats.conf").read_text())
+    configuration["mqtt"]["tls"] = {"cert_file": str(certificate), "key_file": str(tmp_path / "broker.key")}
+    (tmp_path / "nats.conf").write_text(json.dumps(configuration))
+    server.process = start_again(server)
+    yield server, certificate
+    server.stop()
+
+
+def _tls_broker(server: nats.Server, **settings: object) -> Broker:
+    own = broker_of(server)
+    source = SourceConfig(
+        1,
+        "m",
+        "tls",
+        "chirpstack",
+        {"host": own.host, "port": own.port, **settings},
+        {"username": own.username, "password": own.password},
+    )
+    return replace(broker_of_source(source, own), connect_timeout_s=2)
+
+
+async def test_tls_with_an_own_certificate(tls_server: tuple[nats.Server, Path]) -> None:
+    server, certificate = tls_server
+    bus = await engine.connect(server.url, name="test")
+    inbox = _Inbox()
+    session = MqttSession(_tls_broker(server, ca_file=str(certificate)), ["tls/#"], inbox)
+    stop = asyncio.Event()
+    task = asyncio.create_task(session.run(stop))
+    async with asyncio.timeout(10):
+        await session.connected.wait()
+    # Large ones come in several TLS records, small ones many in one.
+    for n in range(200):
+        await bus.nc.publish("tls.x", b"%d " % n + b"x" * (100_000 if n % 50 == 0 else 10))
+    await inbox.wait_for(200)
+    assert [int(one.payload.split()[0]) for one in inbox.got] == list(range(200))
+    stop.set()
+    await task
+    await bus.close()
+
+
+# paho leaves a socket whose handshake failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_certificate_of_nobody_known_is_refused(tls_server: tuple[nats.Server, Path]) -> None:
+    server, _ = tls_server
+    bus = await engine.connect(server.url, name="test")
+    with pytest.raises(MqttError, match="certificate verify failed"):
+        await MqttSession(_tls_broker(server), ["x"], _Inbox()).run(asyncio.Event())
+    gc.collect()
+    await bus.close()
+
+
+def test_certificate_that_is_not_there(own_broker: OwnBroker) -> None:
+    source = SourceConfig(1, "m", "tls", "chirpstack", {"host": "h", "ca_file": "/no/such/file"}, {})
+    with pytest.raises(MqttError, match="ca_file: No such file or directory"):
+        broker_of_source(source, own_broker)

@@ -294,6 +294,14 @@ def _mqtt(topic: str, *, choice: bool) -> tuple[Setting, ...]:
         ),
         Setting(name="tls", label=_("TLS"), type="boolean", default=True, only_if=("broker", "other")),
         Setting(
+            name="ca_file",
+            label=_("Zertifikat der Zertifizierungsstelle"),
+            help=_(
+                "Pfad auf diesem Rechner; nur nötig, wenn der Broker ein selbst ausgestelltes Zertifikat hat"
+            ),
+            only_if=("broker", "other"),
+        ),
+        Setting(
             name="topic", label=_("Topic"), default=topic, required=not topic, check=check_topic, only_if=only
         ),
     )

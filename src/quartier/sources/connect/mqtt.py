@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from quartier.config import config
 from quartier.intake.inbox import MAXIMUM_BODY_BYTES, RawMessage
 from quartier.sources import metrics
-from quartier.sources.connect.mqtt_session import Broker, Delivery, MqttSession
+from quartier.sources.connect.mqtt_session import Broker, Delivery, MqttError, MqttSession
 from quartier.sources.connect.report import Report, SourceConfig
 from quartier.sources.conveyor import Conveyor
 from quartier.sources.values import CUT_HEADER
@@ -54,7 +54,7 @@ def client_id(name: str) -> str:
 
 
 def broker_of(source: SourceConfig, own: OwnBroker) -> Broker:
-    """Where a source's messages come from."""
+    """Where a source's messages come from. Raises MqttError where the certificate cannot be read."""
     settings, credentials = source.settings, source.credentials
     if settings.get("broker") == "own":
         return Broker(
@@ -64,7 +64,12 @@ def broker_of(source: SourceConfig, own: OwnBroker) -> Broker:
             username=own.username,
             password=own.password,
         )
-    tls = ssl.create_default_context() if settings.get("tls", True) else None
+    tls: ssl.SSLContext | None = None
+    if settings.get("tls", True):
+        try:
+            tls = ssl.create_default_context(cafile=settings.get("ca_file"))
+        except OSError as error:
+            raise MqttError(f"ca_file: {error.strerror or 'no certificate in it'}") from None
     return Broker(
         host=settings["host"],
         port=settings.get("port") or (8883 if tls else 1883),
