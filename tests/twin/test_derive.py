@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
+from nats.js.errors import NotFoundError
 
 from quartier.engines.bus import Bus
 from quartier.engines.pools import Pool
-from quartier.twin import correct
+from quartier.twin import correct, derive
 from quartier.twin.derive import Derivation, Deriver, Floats, Surroundings
 from quartier.twin.flags import Flag
 from quartier.twin.publish import Publisher
@@ -157,3 +160,71 @@ async def test_thing_without_all_inputs_gets_no_series(station: Station) -> None
             break
         await asyncio.sleep(0.02)
     assert await count() == (2,), "air temperature and wind are there: the sum, and what follows from it"
+
+
+async def test_what_follows_from_a_removed_reading_goes_with_it(station: Station) -> None:
+    await station.measure("wind_speed", 0, 1)
+    await station.measure("air_temperature", 0, 20)
+    await station.measure("air_temperature", 1, 21)
+    await station.becomes("double", {0: 42, 1: 44})
+    async with station.pool.connection() as connection:
+        key = station.observation("air_temperature", 0, 20)[:3]
+        assert await correct.remove(connection, [key], reason="not in the message") == 1
+    await station.becomes("sum", {1: 22})
+    await station.becomes("double", {1: 44})
+
+
+async def test_old_and_new_readings_together_read_only_what_is_near(
+    station: Station, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that empties its memory must not bring a year of its inputs into the worker's memory."""
+    day = 24 * 60
+    await station.recorder.record([station.observation("wind_speed", n * day, 1) for n in range(40)])
+    await station.recorder.record([station.observation("air_temperature", n * day, n) for n in range(40)])
+    await station.becomes("sum", {n * day: n + 1 for n in range(40)})
+    await station.becomes("double", {n * day: 2 * n + 2 for n in range(40)})
+    read: list[int] = []
+    load = derive._load
+
+    async def counting(connection: Any, jobs: Any) -> Any:
+        values = await load(connection, jobs)
+        read.extend(len(times) for times, _ in values.values())
+        return values
+
+    monkeypatch.setattr(derive, "_load", counting)
+    deriver = Deriver(station.pool, bus, station.recorder, [SUM])
+    touched = {station.series["air_temperature"]: {NOON, NOON + timedelta(days=39)}}
+    assert await deriver.derive(touched) == 0, "all is derived already"
+    assert read == [2, 2]
+
+
+async def test_flood_is_written_in_pieces(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derive, "_PIECE", 7)
+    minutes = [n / 16 for n in range(60)]
+    await station.recorder.record([station.observation("wind_speed", 3, 1)])
+    await station.recorder.record([station.observation("air_temperature", n, n) for n in minutes])
+    await station.becomes("sum", {n: n + 1 for n in minutes})
+
+
+async def test_second_worker_waits_for_the_first(world: World, pool: Pool, bus: Bus, store: str) -> None:
+    """Two that compute one result before and after a change would write it in any order."""
+    stop = asyncio.Event()
+    recorder = Recorder(pool)
+    await recorder.start()
+    async with await psycopg.AsyncConnection.connect(store, autocommit=True) as first:
+        await first.execute("SELECT pg_advisory_lock(%s)", [derive._LOCK])
+        second = asyncio.create_task(Deriver(pool, bus, recorder, [SUM]).run(stop))
+        await asyncio.sleep(0.3)
+        with pytest.raises(NotFoundError):
+            await bus.js.consumer_info("observed", "derive")
+    for _ in range(200):
+        with contextlib.suppress(NotFoundError):
+            await bus.js.consumer_info("observed", "derive")
+            break
+        await asyncio.sleep(0.02)
+    else:
+        pytest.fail("the second did not take over")
+    stop.set()
+    await second
+    await recorder.close()
+    await bus.js.delete_consumer("observed", "derive")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from quartier.engines.pools import Pool
@@ -127,4 +129,47 @@ async def test_emptied_bucket_vanishes(world: World, pool: Pool) -> None:
         assert await cursor.fetchone() == (0,)
     await refresh_all(pool)
     assert [await stored(pool, t, series) for t in ("15min", "1h", "1d")] == [{}, {}, {}]
+    await recorder.close()
+
+
+async def test_texts_are_not_counted_as_flagged_numbers(world: World, pool: Pool) -> None:
+    series = await _series(world)
+    recorder = Recorder(pool)
+    await recorder.start()
+    city = world.municipality.pk
+    await recorder.record([Observation(city, series, START, None, 0, value="defekt")])
+    await refresh_all(pool)
+    assert await stored(pool, "1h", series) == {}
+    await recorder.record([Observation(city, series, START + timedelta(minutes=1), 5.0)])
+    await refresh_all(pool)
+    for table in ("15min", "1h"):
+        assert await stored(pool, table, series) == {START: (START, 1, 0, 5.0, 25.0, 5.0, 5.0, 5.0, 5.0)}
+    await recorder.close()
+
+
+async def test_second_worker_leaves_the_marks_to_the_first(world: World, pool: Pool, store: str) -> None:
+    """Each would compute the day from the hours that it sees, and not see the hour of the other."""
+    series = await _series(world)
+    recorder = Recorder(pool)
+    await recorder.start()
+    city = world.municipality.pk
+    first = Observation(city, series, START, 1.0)
+    second = Observation(city, series, START + timedelta(hours=1), 2.0)
+    await recorder.record([first])
+    await refresh_all(pool)
+    await recorder.record([first._replace(time=START + timedelta(minutes=1))])
+    async with await psycopg.AsyncConnection.connect(store) as other, pool.connection() as connection:
+        # The first worker waits for a row that somebody holds.
+        await other.execute("SELECT 1 FROM twin_rollup_1h FOR UPDATE")
+        waiting = asyncio.create_task(rollups.refresh(connection))
+        await asyncio.sleep(0.2)
+        await recorder.record([second])
+        async with asyncio.timeout(2), pool.connection() as idle:
+            assert await rollups.refresh(idle) == 0
+        await other.rollback()
+        assert await waiting == 1
+    await refresh_all(pool)
+    all_of_them = [first, first._replace(time=START + timedelta(minutes=1)), second]
+    for table in ("15min", "1h", "1d"):
+        assert_same(await stored(pool, table, series), expected(all_of_them, table))
     await recorder.close()

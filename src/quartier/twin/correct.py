@@ -9,7 +9,15 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-# A state row is computed anew where a removal or a flag touched the newest observation or the counters.
+# Who records holds these rows until his commit. Once they are ours, the statement after this one sees all that was
+# recorded, and nothing is recorded until we are done.
+_LOCK_STATE: Final = """
+    SELECT 1 FROM twin_state s JOIN unnest(%s::smallint[], %s::integer[]) AS k(municipality_id, series_id)
+        ON s.municipality_id = k.municipality_id AND s.series_id = k.series_id
+    ORDER BY s.municipality_id, s.series_id FOR UPDATE OF s
+"""
+
+# A state row is computed anew where a removal touched the newest observation or the counters.
 _REFRESH_STATE: Final = """
     INSERT INTO twin_state (municipality_id, series_id, n, first_time, time, flags, result, value, recorded_at)
     SELECT s.municipality_id, s.series_id, greatest(s.n - k.removed, 0), coalesce(f.time, s.first_time),
@@ -38,6 +46,11 @@ _REMOVE = """
     ), marked AS (
         INSERT INTO twin_rollup_mark (municipality_id, series_id, hour)
         SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') FROM removed
+    ), published AS (
+        -- Without a result: what follows from these observations has to go as well.
+        INSERT INTO twin_change (series_ids, times, results, flags)
+        SELECT array_agg(series_id), array_agg(time), array_agg(NULL::double precision), array_agg(flags)
+        FROM (SELECT * FROM removed ORDER BY series_id, time) AS ordered HAVING count(*) > 0
     )
     SELECT municipality_id, series_id, count(*) FROM removed GROUP BY 1, 2
 """
@@ -77,7 +90,10 @@ def _columns(keys: Sequence[Key]) -> dict[str, Any]:
 
 
 async def remove(connection: AsyncConnection[TupleRow], keys: Sequence[Key], *, reason: str) -> int:
-    """Take observations away (they stay in the revisions); returns how many there were. One transaction."""
+    """Take observations away (they stay in the revisions); returns how many there were. One transaction.
+
+    Followers are told by a reading without a result.
+    """
     if not keys:
         return 0
     async with connection.transaction():
@@ -85,6 +101,7 @@ async def remove(connection: AsyncConnection[TupleRow], keys: Sequence[Key], *, 
         touched = await cursor.fetchall()
         if touched:
             municipalities, series, counts = (list(column) for column in zip(*touched, strict=True))
+            await connection.execute(_LOCK_STATE, [municipalities, series])
             await connection.execute(_REFRESH_STATE, [municipalities, series, counts])
             await connection.execute(
                 "DELETE FROM twin_state s USING unnest(%s::smallint[], %s::integer[]) AS k(municipality_id, series_id)"

@@ -8,7 +8,8 @@ anchor input gives the times of the result, and each other input gives its neare
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,14 +27,21 @@ from psycopg_pool import AsyncConnectionPool
 
 from quartier.engines.bus import OBSERVED, Bus
 from quartier.twin import correct
+from quartier.twin.alone import alone
 from quartier.twin.flags import BAD, Flag
 from quartier.twin.record import Observation, Recorder
 
 log = structlog.get_logger(__name__)
 
 CONSUMER = "derive"
+_LOCK = 0x5175_0005
 _PLAN_AGE_S = 60.0
 _ROUNDING = 9  # significant digits kept: results that differ by less are the same
+# Results that are computed and written at a time: a flood of late readings neither holds up the other work of the
+# process nor becomes one endless statement.
+_PIECE = 2_000
+# Windows of inputs that lie closer together than this are read as one.
+_GAP = timedelta(hours=3)
 
 Floats = NDArray[np.float64]
 
@@ -103,33 +111,48 @@ class Deriver:
         self._plans_since = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop``; a batch is acknowledged when its results are committed."""
+        """Work until ``stop``; a batch is acknowledged when its results are committed.
+
+        One process at a time does: two that compute the same result from the store before and after a change would
+        write it in any order.
+        """
         while not stop.is_set():
             try:
-                subscription = await self._bus.js.pull_subscribe(
-                    f"{OBSERVED}.>",
-                    durable=CONSUMER,
-                    stream=OBSERVED,
-                    config=ConsumerConfig(
-                        durable_name=CONSUMER,
-                        ack_policy=AckPolicy.ALL,
-                        deliver_policy=DeliverPolicy.ALL,
-                        ack_wait=60,
-                        max_ack_pending=20_000,
-                    ),
-                )
-                while not stop.is_set():
-                    try:
-                        messages = await subscription.fetch(500, timeout=1)
-                    except (TimeoutError, nats.errors.TimeoutError):
-                        continue
-                    if not messages:
-                        continue
-                    await self.derive(self._touched(message.data for message in messages))
-                    await messages[-1].ack()
+                async with alone(self._pool, _LOCK) as connection:
+                    if connection is not None:
+                        await self._follow(connection, stop)
             except (psycopg.OperationalError, psycopg.InterfaceError, nats.errors.Error) as error:
                 log.warning("derive.retry", error=str(error).strip() or type(error).__name__)
-                await asyncio.sleep(1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
+
+    async def _follow(self, lead: AsyncConnection[TupleRow], stop: asyncio.Event) -> None:
+        subscription = await self._bus.js.pull_subscribe(
+            f"{OBSERVED}.>",
+            durable=CONSUMER,
+            stream=OBSERVED,
+            config=ConsumerConfig(
+                durable_name=CONSUMER,
+                ack_policy=AckPolicy.ALL,
+                deliver_policy=DeliverPolicy.ALL,
+                ack_wait=60,
+                max_ack_pending=20_000,
+            ),
+        )
+        try:
+            while not stop.is_set():
+                await lead.execute("SELECT 1")
+                try:
+                    messages = await subscription.fetch(500, timeout=1)
+                except (TimeoutError, nats.errors.TimeoutError):
+                    continue
+                if not messages:
+                    continue
+                await self.derive(self._touched(message.data for message in messages))
+                await messages[-1].ack()
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
 
     def _touched(self, bodies: Iterable[bytes]) -> dict[int, set[datetime]]:
         touched: dict[int, set[datetime]] = {}
@@ -149,17 +172,27 @@ class Deriver:
             if not jobs:
                 return 0
             values = await _load(connection, jobs)
-        rows: list[Observation] = []
-        gone: list[correct.Key] = []
         by_derivation: dict[str, list[_Job]] = {}
         for job in jobs:
             by_derivation.setdefault(job.derivation.slug, []).append(job)
+        changed = 0
+        rows: list[Observation] = []
+        gone: list[correct.Key] = []
         for group in by_derivation.values():
-            for key, result in _compute(group, values):
-                if np.isfinite(result):
-                    rows.append(Observation(*key, float(f"{result:.{_ROUNDING}g}")))
-                else:
-                    gone.append(key)
+            for piece in _pieces(group):
+                for key, result in _compute(piece, values):
+                    if np.isfinite(result):
+                        rows.append(Observation(*key, float(f"{result:.{_ROUNDING}g}")))
+                    else:
+                        gone.append(key)
+                if len(rows) + len(gone) >= _PIECE:
+                    changed += await self._write(rows, gone)
+                    rows, gone = [], []
+        return changed + await self._write(rows, gone)
+
+    async def _write(self, rows: list[Observation], gone: list[correct.Key]) -> int:
+        if not rows and not gone:
+            return 0
         counts = await self._recorder.correct(rows, reason="derived anew")
         async with self._pool.connection() as connection:
             removed = await correct.remove(connection, gone, reason="an input is missing or flagged")
@@ -281,23 +314,23 @@ _Values = dict[int, tuple[Floats, Floats]]  # series to (seconds since 1970, res
 
 async def _load(connection: AsyncConnection[TupleRow], jobs: Sequence[_Job]) -> _Values:
     """The good readings of all inputs around the times of the jobs."""
-    windows: dict[int, tuple[int, datetime, datetime]] = {}
+    wanted: dict[tuple[int, int], list[tuple[datetime, datetime]]] = {}
     for job in jobs:
         for name in job.derivation.inputs:
             tolerance = job.derivation.tolerance(name)
-            low, high = job.times[0] - tolerance, job.times[-1] + tolerance
-            series_id = job.plan.series[name]
-            if series_id in windows:
-                _, other_low, other_high = windows[series_id]
-                low, high = min(low, other_low), max(high, other_high)
-            windows[series_id] = (job.plan.municipality_id, low, high)
+            wanted.setdefault((job.plan.series[name], job.plan.municipality_id), []).extend(
+                (moment - tolerance, moment + tolerance) for moment in job.times
+            )
+    # A device that empties its memory, or whose clock was wrong, sends old readings among today's: what lies between
+    # them is not read.
+    windows = [(*key, low, high) for key, spans in wanted.items() for low, high in _joined(spans)]
     cursor = await connection.execute(
         "SELECT k.series, extract(epoch FROM o.time)::float8, o.result FROM unnest(%s::integer[], %s::smallint[],"
         " %s::timestamptz[], %s::timestamptz[]) AS k(series, municipality, low, high) CROSS JOIN LATERAL"
         " (SELECT time, result FROM twin_observation x WHERE x.municipality_id = k.municipality"
         " AND x.series_id = k.series AND x.time >= k.low AND x.time <= k.high AND x.result IS NOT NULL"
         " AND ((x.flags & %s) = 0 OR (x.flags & %s) <> 0)) o ORDER BY 1, 2",
-        [list(windows), *([w[i] for w in windows.values()] for i in range(3)), int(BAD), int(Flag.DISMISSED)],
+        [*([window[i] for window in windows] for i in range(4)), int(BAD), int(Flag.DISMISSED)],
     )
     found: dict[int, list[tuple[float, float]]] = {}
     for series_id, seconds, result in await cursor.fetchall():
@@ -306,6 +339,33 @@ async def _load(connection: AsyncConnection[TupleRow], jobs: Sequence[_Job]) -> 
         series_id: (np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]))
         for series_id, pairs in found.items()
     }
+
+
+def _joined(spans: list[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """Spans of time in order, those close together as one."""
+    joined: list[tuple[datetime, datetime]] = []
+    for low, high in sorted(spans):
+        if joined and low <= joined[-1][1] + _GAP:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _pieces(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    """Jobs of one derivation in pieces of at most ``_PIECE`` rows."""
+    piece: list[_Job] = []
+    size = 0
+    for job in jobs:
+        for start in range(0, len(job.times), _PIECE):
+            times = job.times[start : start + _PIECE]
+            if piece and size + len(times) > _PIECE:
+                yield piece
+                piece, size = [], 0
+            piece.append(_Job(job.plan, job.derivation, times))
+            size += len(times)
+    if piece:
+        yield piece
 
 
 def _nearest(values: tuple[Floats, Floats] | None, at_s: Floats, tolerance_s: float) -> Floats:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,15 +28,21 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from quartier.engines.bus import OBSERVED, Bus, connect
+from quartier.twin.alone import alone
 from quartier.twin.metrics import PUBLISHED
 
 log = structlog.get_logger(__name__)
 
-_LOCK = 0x5175_0002
+_LOCK = 0x5175_0004
 _METADATA_AGE_S = 60
 _CONFIRM_S = 30
-_READINGS_PER_MESSAGE = 500  # keeps a message far below the bus's limit of 1 MiB
+# Both keep a message far below the bus's limit of 1 MiB.
+_READINGS_PER_MESSAGE = 500
+_VALUES_PER_MESSAGE_BYTES = 256 * 1024
+_NO_TOKEN = re.compile(r"[^A-Za-z0-9_-]+")
 _Place = tuple[int, int, int]  # transaction, position, number of the message within the change
+_NOTHING: _Place = (0, 0, 0)
+_LAST_NUMBER = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +92,17 @@ class Publisher:
         self._facts: dict[int, SeriesFacts] = {}
         self._facts_since = 0.0
         self._store = ""
-        self._safe_seq: int | None = None  # up to here the stream is known to hold every change in order
+        # Up to this message the stream is known to hold every change in order, and up to this place of the table.
+        self._safe_seq: int | None = None
+        self._safe_place: _Place = _NOTHING
 
     async def run(self, stop: asyncio.Event, *, poll_s: float = 0.1) -> None:
         """Publish until ``stop``; survives restarts of PostgreSQL and NATS."""
         while not stop.is_set():
             try:
-                async with self._pool.connection() as connection:
-                    try:
+                async with alone(self._pool, _LOCK) as connection:
+                    if connection is not None:
                         await self._lead(connection, stop, poll_s)
-                    finally:
-                        with contextlib.suppress(psycopg.Error):
-                            await connection.execute("SELECT pg_advisory_unlock_all()")
             except (
                 psycopg.OperationalError,
                 psycopg.InterfaceError,
@@ -107,13 +114,15 @@ class Publisher:
             await _pause(stop, 1)
 
     async def _lead(self, connection: AsyncConnection[TupleRow], stop: asyncio.Event, poll_s: float) -> None:
-        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        row = await cursor.fetchone()
-        if row is None or not row[0]:
-            return
         cursor = await connection.execute("SELECT system_identifier::text FROM pg_control_system()")
         row = await cursor.fetchone()
-        self._store = row[0] if row else ""
+        store = row[0] if row else ""
+        if store != self._store:
+            self._store, self._safe_seq = store, None
+        # Changes that a backup brought here carry the transaction ids of another server, which may be far ahead.
+        await connection.execute(
+            "UPDATE twin_change SET xid = pg_current_xact_id() WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())"
+        )
         self._bus = await self._open_bus()
         try:
             upto, beyond = await self._published()
@@ -132,23 +141,22 @@ class Publisher:
         only the connection broke, messages in the middle may be missing; then what lies behind the last confirmed batch
         is looked at one by one.
         """
-        nothing: _Place = (0, 0, 0)
         try:
             last = await self._bus.js.get_last_msg(OBSERVED, f"{OBSERVED}.>")
         except NotFoundError:
-            return nothing, frozenset()
+            return _NOTHING, frozenset()
         if last.seq is None:
-            return nothing, frozenset()
+            return _NOTHING, frozenset()
         if self._safe_seq is None or self._safe_seq > last.seq:
-            self._safe_seq = last.seq
-            return self._place(last.data) or nothing, frozenset()
+            self._safe_seq, self._safe_place = last.seq, self._place(last.data) or _NOTHING
+            return self._safe_place, frozenset()
         places = set()
         for seq in range(self._safe_seq + 1, last.seq + 1):
             with contextlib.suppress(NotFoundError):
                 place = self._place((await self._bus.js.get_msg(OBSERVED, seq)).data)
                 if place is not None:
                     places.add(place)
-        return nothing, frozenset(places)
+        return self._safe_place, frozenset(places)
 
     def _place(self, body: bytes | None) -> _Place | None:
         source = orjson.loads(body or b"{}").get("change")
@@ -176,15 +184,17 @@ class Publisher:
                 if place <= upto or place in beyond:
                     continue
                 body["change"] = [self._store, *place]
-                waiting.append(await self._bus.js.publish_async(subject, orjson.dumps(body), wait_stall=10))
+                waiting.append(await self._bus.js.publish_async(subject, _encoded(body), wait_stall=10))
         acks = await asyncio.wait_for(asyncio.gather(*waiting), _CONFIRM_S)
-        if acks:
-            self._safe_seq = max(ack.seq for ack in acks)
         await connection.execute(
             "DELETE FROM twin_change c USING unnest(%s::bigint[], %s::bigint[]) AS d(xid, position)"
             " WHERE c.xid = d.xid::text::xid8 AND c.position = d.position",
             [[c[0] for c in changes], [c[1] for c in changes]],
         )
+        if acks:
+            # Not before the table is rid of them: what still stands there is looked for behind this place.
+            self._safe_seq = max(ack.seq for ack in acks)
+            self._safe_place = (changes[-1][0], changes[-1][1], _LAST_NUMBER)
         PUBLISHED.inc(sum(len(change[2]) for change in changes))
         return len(changes)
 
@@ -238,10 +248,33 @@ class Publisher:
                 }
             )
         for (municipality, kind, thing), body in by_thing.items():
-            all_readings = body["readings"]
-            for start in range(0, len(all_readings), _READINGS_PER_MESSAGE):
-                part = body | {"readings": all_readings[start : start + _READINGS_PER_MESSAGE]}
-                yield f"{OBSERVED}.{municipality}.{kind}.{thing}", part
+            subject = ".".join(
+                (OBSERVED, *(_NO_TOKEN.sub("-", token) or "-" for token in (municipality, kind, thing)))
+            )
+            for part in _parts(body["readings"]):
+                yield subject, body | {"readings": part}
+
+
+def _parts(readings: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    part: list[dict[str, Any]] = []
+    size = 0
+    for reading in readings:
+        result = reading["result"]
+        length = 0 if isinstance(result, float | bool | None) else len(_encoded(result))
+        if part and (len(part) == _READINGS_PER_MESSAGE or size + length > _VALUES_PER_MESSAGE_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(reading)
+        size += length
+    if part:
+        yield part
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # a whole number beyond 64 bits, which JSON and the store may hold
+        return json.dumps(body).encode()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -37,6 +37,8 @@ _LATEST = datetime(2106, 1, 1, tzinfo=UTC)  # seconds as floating point tell mic
 # such numbers, but a wrong codec produces them.
 LARGEST_RESULT = 1e100
 _SMALLEST_RESULT = 1e-100
+# A result that is no number is a word or a small object; it must fit into a message to those who follow.
+_LONGEST_VALUE = 64 * 1024
 
 
 class Observation(NamedTuple):
@@ -332,5 +334,16 @@ def _check(rows: Sequence[Observation]) -> None:
         if row.result is not None and not -LARGEST_RESULT <= row.result <= LARGEST_RESULT:
             problem = "too large" if math.isfinite(row.result) else "not a finite number"
             raise RecordError(f"series {row.series_id}: result {row.result} is {problem}")
-        if row.result is None and row.value is None:
+        if row.value is not None:
+            _check_value(row)
+        elif row.result is None:
             raise RecordError(f"series {row.series_id}: no result")
+
+
+def _check_value(row: Observation) -> None:
+    try:
+        length = len(json.dumps(row.value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"series {row.series_id}: the value is no JSON: {error}") from None
+    if length > _LONGEST_VALUE:
+        raise RecordError(f"series {row.series_id}: the value has {length} bytes, at most {_LONGEST_VALUE}")

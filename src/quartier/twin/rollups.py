@@ -20,8 +20,10 @@ from quartier.twin.metrics import ROLLUP_DAYS
 
 log = structlog.get_logger(__name__)
 
+# Two workers that roll up hours of one day at a time would each miss the hour of the other.
+_LOCK = 0x5175_0003
 # Flagged values stay out of the statistics unless a steward dismissed the flag.
-_OK = f"((o.flags & {int(BAD)}) = 0 OR (o.flags & {int(Flag.DISMISSED)}) <> 0) AND o.result IS NOT NULL"
+_OK = f"((o.flags & {int(BAD)}) = 0 OR (o.flags & {int(Flag.DISMISSED)}) <> 0)"
 _COLUMNS = "municipality_id, series_id, bucket, n, n_flagged, sum, sum_of_squares, min, max, first, last"
 _UPSERT = """
     INSERT INTO {table} ({columns}) SELECT {columns} FROM {rows} ORDER BY municipality_id, series_id, bucket
@@ -56,7 +58,7 @@ WITH taken AS (
            (array_agg(o.result ORDER BY o.time DESC) FILTER (WHERE {_OK}))[1] AS last
     FROM hours h CROSS JOIN LATERAL (
         SELECT * FROM twin_observation x WHERE x.municipality_id = h.municipality_id AND x.series_id = h.series_id
-        AND x.time >= h.hour AND x.time < h.hour + interval '1 hour'
+        AND x.time >= h.hour AND x.time < h.hour + interval '1 hour' AND x.result IS NOT NULL
     ) o
     GROUP BY 1, 2, 3
 ), merged AS MATERIALIZED (
@@ -103,8 +105,15 @@ WITH days AS MATERIALIZED (
 
 
 async def refresh(connection: AsyncConnection[TupleRow], *, marks: int = 20_000) -> int:
-    """Bring the roll-ups of up to ``marks`` marks up to date, in one transaction; returns how many days it touched."""
+    """Bring the roll-ups of up to ``marks`` marks up to date, in one transaction; returns how many days it touched.
+
+    While another process does so this does nothing.
+    """
     async with connection.transaction():
+        cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        row = await cursor.fetchone()
+        if row is None or not row[0]:
+            return 0
         cursor = await connection.execute(_HOURS, {"marks": marks})
         days = await cursor.fetchall()
         if days:
