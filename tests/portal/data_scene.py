@@ -98,13 +98,17 @@ async def _record(rows: list[Observation]) -> None:
 
 
 def build() -> DataScene:
-    """Write the scene into the database that Django is connected to."""
+    """Write the scene into the database that Django is connected to; what another scene left is used."""
     properties = {
-        p.slug: ObservedProperty.objects.create(
-            slug=p.slug, iri=p.iri, name_de=p.name_de, name_en=p.name_en, description_de=p.description_de,
-            description_en=p.description_en, unit=p.unit, decimals=p.decimals, category=p.category,
-            circular=p.circular, result_type=p.result_type, aggregation=p.aggregation, limits=p.limits_json,
-        )
+        p.slug: ObservedProperty.objects.update_or_create(
+            slug=p.slug,
+            defaults={
+                "iri": p.iri, "name_de": p.name_de, "name_en": p.name_en, "description_de": p.description_de,
+                "description_en": p.description_en, "unit": p.unit, "decimals": p.decimals, "category": p.category,
+                "circular": p.circular, "result_type": p.result_type, "aggregation": p.aggregation,
+                "limits": p.limits_json,
+            },
+        )[0]
         for p in catalogue().values()
     }  # fmt: skip
     scene = DataScene(timezone.now().replace(second=0, microsecond=0), properties)
@@ -112,14 +116,21 @@ def build() -> DataScene:
         ("dortmund", "Dortmund", (7.30, 51.42, 7.63, 51.60)),
         ("schwerte", "Schwerte", (7.50, 51.39, 7.66, 51.47)),
     ):
-        city = Municipality.objects.create(
-            slug=slug, name=name, theme=slug, lon=(box[0] + box[2]) / 2, lat=(box[1] + box[3]) / 2,
-            west=box[0], south=box[1], east=box[2], north=box[3],
+        city, _made = Municipality.objects.get_or_create(
+            slug=slug,
+            defaults={
+                "name": name, "theme": slug, "lon": (box[0] + box[2]) / 2, "lat": (box[1] + box[3]) / 2,
+                "west": box[0], "south": box[1], "east": box[2], "north": box[3],
+            },
         )  # fmt: skip
         scene.cities[slug] = city
-        Dataset.objects.create(
-            municipality=city, slug="climate", title_de="Klima", title_en="Climate", attribution=f"Stadt {name}",
-            thing_kinds=["station", "citizen_sensor"],
+        Dataset.objects.update_or_create(
+            municipality=city,
+            slug="klima",
+            defaults={
+                "title_de": "Klima", "title_en": "Climate", "attribution": f"Stadt {name}",
+                "thing_kinds": ["station", "citizen_sensor"],
+            },
         )  # fmt: skip
     Dataset.objects.create(
         municipality=scene.cities["dortmund"], slug="lamps", title_de="x", title_en="x", thing_kinds=["street_lamp"],

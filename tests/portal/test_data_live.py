@@ -127,7 +127,7 @@ async def test_page_gets_only_the_things_it_asked_for(bus: Bus) -> None:
             await publish(bus, municipality, key, number)
         events = [await page.event() for _ in range(3)]
         assert results(events) == [("a", 0), ("c", 3), ("a", 4)]
-        assert [event["event"] for event in events] == ["observed"] * 3
+        assert [event["event"] for event in events] == ["readings"] * 3
         positions = [int(event["id"]) for event in events]
         assert [p - positions[0] for p in positions] == [0, 3, 4]
         await page.leave()
@@ -362,4 +362,4 @@ async def test_public_things_leave_out_what_is_hidden(things: None) -> None:
 
 
 def test_line_ends_cannot_break_out_of_an_event() -> None:
-    assert live.frame(7, b'{"a":\n1}') == b'id: 7\nevent: observed\ndata: {"a":\ndata: 1}\n\n'
+    assert live.frame(7, b'{"a":\n1}') == b'id: 7\nevent: readings\ndata: {"a":\ndata: 1}\n\n'

@@ -469,7 +469,7 @@ def clone(thing: Thing, times: int) -> None:
         copy.save(force_insert=True)
         for one in series:
             old = one.pk
-            one.pk, one.thing = None, copy  # type: ignore[assignment]
+            one.pk, one.thing = None, copy
             one.save(force_insert=True)
             with connection.cursor() as cursor:
                 cursor.execute(

@@ -66,7 +66,7 @@ def public_things() -> frozenset[Place]:
 def frame(position: int, data: bytes) -> bytes:
     """A message of the stream as an event; line ends, should it hold any, cannot break out of it."""
     lines = b"\ndata: ".join(data.splitlines()) if b"\n" in data or b"\r" in data else data
-    return b"id: %d\nevent: observed\ndata: %b\n\n" % (position, lines)
+    return b"id: %d\nevent: readings\ndata: %b\n\n" % (position, lines)
 
 
 def gap(lost: int) -> bytes:

@@ -78,9 +78,12 @@ def distance_text(metres: float) -> str:
     return quantity(round(metres, -1), "m") if metres < 1000 else f"{number(metres / 1000, 1)}\u00a0km"
 
 
-def properties_by_slug() -> dict[str, ObservedProperty]:
-    """The catalogue of observed properties."""
-    return {prop.slug: prop for prop in ObservedProperty.objects.all()}
+def properties_by_slug(slugs: Iterable[str] | None = None) -> dict[str, ObservedProperty]:
+    """The catalogue of observed properties, or some of it."""
+    found = (
+        ObservedProperty.objects.all() if slugs is None else ObservedProperty.objects.filter(slug__in=slugs)
+    )
+    return {prop.slug: prop for prop in found}
 
 
 def wanted_properties(places: Iterable[Place], chosen: str) -> list[str]:

@@ -18,7 +18,7 @@ from quartier.portal.context import cities
 from quartier.portal.periods import midnight
 from quartier.portal.presentation import KINDS, kind_of
 from quartier.portal.rows import properties_by_slug
-from quartier.portal.topics import scene_of, topics_of
+from quartier.portal.topics import SLUGS, scene_of, topics_of
 from quartier.usage.rules import visible_things
 
 
@@ -51,7 +51,7 @@ def home(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     scene = scene_of(
         places,
-        properties_by_slug(),
+        properties_by_slug(SLUGS),
         now=now,
         midnight=midnight(timezone.localtime(now, ZONE).date()),
         public=actor is NOBODY,

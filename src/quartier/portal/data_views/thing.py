@@ -36,7 +36,7 @@ from quartier.portal.presentation import (
     text_of,
     where_measured,
 )
-from quartier.portal.rows import Row, Shown, properties_by_slug, rows_of, show
+from quartier.portal.rows import Row, Shown, properties_by_slug, rows_of, show, wanted_properties
 from quartier.twin import queries
 from quartier.twin.models import Deployment, Series, Thing
 from quartier.twin.queries import Latest
@@ -176,7 +176,8 @@ def _nearby(actor: Actor, thing: Thing) -> list[Row]:
     here = (thing.lon, thing.lat)
     found = data_queries.places(around.exclude(pk=thing.pk).order_by())
     found.sort(key=lambda place: data_queries.distance_m(*here, place))
-    return rows_of(_mixed(found), properties_by_slug(), near=here)
+    nearest = _mixed(found)
+    return rows_of(nearest, properties_by_slug(wanted_properties(nearest, "")), near=here)
 
 
 def _mixed(found: Sequence[Place]) -> list[Place]:
