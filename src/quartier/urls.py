@@ -13,3 +13,4 @@ urlpatterns: list[URLPattern | URLResolver] = [
 handler400 = "quartier.portal.errors.bad_request"
 handler403 = "quartier.portal.errors.forbidden"
 handler404 = "quartier.portal.errors.not_found"
+handler429 = "quartier.portal.errors.too_many"  # allauth asks for it

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.core.cache import cache
+from django.db import DatabaseError
 from django.test import Client, override_settings
 from django.urls import path
 from pytest_django import DjangoAssertNumQueries
@@ -93,6 +94,30 @@ def test_imprint_names_both_cities_and_their_contacts(client: Client, scene: Sce
     text = client.get("/impressum/").content.decode()
     for slug in ("dortmund", "schwerte"):
         assert f"mailto:daten@{slug}.example" in text
+
+
+def test_only_city_lends_its_theme(client: Client, scene: Scene) -> None:
+    assert b'data-city="' not in client.get("/impressum/").content.split(b"<head>")[0]
+    scene.schwerte.delete()
+    context._kept = None
+    assert b'<html lang="de" data-city="dortmund">' in client.get("/impressum/").content
+
+
+def test_page_is_shown_while_the_database_is_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**_options: object) -> tuple[context.City, ...]:
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(context, "cities", away)
+    assert client.get("/nirgendwo/").status_code == 404
+
+
+def test_too_many_tries_to_sign_in_are_explained(client: Client, scene: Scene) -> None:
+    for _try in range(40):
+        response = client.post("/accounts/login/", {"login": "nobody@example.org", "password": "x"})
+        if response.status_code == 429:
+            break
+    assert response.status_code == 429
+    assert _heading(response.content) == "Bitte etwas langsamer"
 
 
 def test_navigation_marks_the_nearest_entry() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import DatabaseError
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
 from quartier import __version__
@@ -96,10 +95,12 @@ def _navigation(path: str) -> list[dict[str, Any]]:
 
 
 def page(request: HttpRequest) -> dict[str, Any]:
-    """Context for all templates."""
+    """Context for all templates. A view that shows one city passes its ``theme``."""
+    known = _cities_or_none()
     return {
+        "theme": known[0].theme if len(known) == 1 else "",
         "simulated": config().simulated,
-        "cities": SimpleLazyObject(_cities_or_none),
+        "cities": known,
         "navigation": _navigation(request.path),
         "version": __version__,
         "source_code_url": source_code_url(),
