@@ -368,17 +368,17 @@ async def test_every_acknowledged_message_survives_kills_of_us_and_of_nats(
         await until(reached, timeout_s=40)
 
     try:
-        await flowing(400)
+        await flowing(160)
         process.send_signal(signal.SIGKILL)
         process.wait()
         await asyncio.sleep(0.5)
         process = start()
-        await flowing(400)
+        await flowing(160)
         server.process.kill()
         server.process.wait()
         await asyncio.sleep(0.3)
         server.process = start_again(server)
-        await flowing(400)
+        await flowing(160)
         publishing = False
         await asyncio.gather(*publishers)
         bus = await engine.connect(server.url, name="count")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import msgspec
@@ -150,10 +149,3 @@ class Conveyor:
                 if waiting.sent_at < due and not waiting.future.done():
                     waiting.sent_at = time.monotonic()
                     await self._publish(number, waiting)
-
-
-@contextlib.asynccontextmanager
-async def conveyor(bus: Bus) -> AsyncIterator[Conveyor]:
-    """A conveyor that is closed at the end of the block."""
-    async with Conveyor(bus) as opened:
-        yield opened

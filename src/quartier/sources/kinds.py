@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -214,7 +214,6 @@ class Kind:
     credentials: tuple[Setting, ...] = ()
     # What may be asked for its devices by sources.domain.import_devices_from_network.
     lists_devices: bool = False
-    content_types: tuple[str, ...] = field(default=("application/json",))
 
     def clean_settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All settings with their defaults. Raises SettingError, also for an unknown one."""
