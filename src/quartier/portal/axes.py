@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 from django.utils.dates import MONTHS_3, WEEKDAYS_ABBR
 
+from quartier.portal.numbers import language
+
 ZONE = ZoneInfo("Europe/Berlin")
 # Beyond this a number is drawn at the edge: no sensor says it, and differences must not overflow.
 LARGEST = 1e100
@@ -126,7 +128,9 @@ class _Axis:
         day = self._first_day()
         while self._at(day) <= 1:
             following = day + timedelta(days=1)
-            yield self._period(day, following, f"{WEEKDAYS_ABBR[day.weekday()]} {day.day}.")
+            # Seven labels must fit into a telephone's width.
+            number = f"{day.day}." if language() == "de" else str(day.day)
+            yield self._period(day, following, f"{str(WEEKDAYS_ABBR[day.weekday()])[:2]} {number}")
             day = following
 
     def weeks(self, every: int) -> Iterator[Tick]:

@@ -23,7 +23,7 @@ from quartier.usage.models import Dataset
 from quartier.usage.rules import visible_things
 
 MAXIMUM_PLACES: Final = 100
-# One series for ten years, or a thousand for four days: both are some five hundred thousand readings of five minutes.
+# A year of the air temperature of a hundred stations; at five minutes each some ten million readings.
 MAXIMUM_SERIES_DAYS: Final = 40_000
 MAXIMUM_DAYS: Final = 3660
 DEFAULT_DAYS: Final = 7

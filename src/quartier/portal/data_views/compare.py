@@ -71,6 +71,15 @@ class Panel:
     table: list[tuple[str, list[str]]] = field(default_factory=list)
 
 
+def _short_names(members: Sequence[Compared]) -> str:
+    """Where all measure the same, only their places differ; returns what they measure, or nothing."""
+    if len({m.prop.pk for m in members}) != 1 or any(m.series.channel for m in members):
+        return ""
+    for member in members:
+        member.name = member.series.thing.name + (f" – {_('davor')}" if member.days else "")
+    return property_name(members[0].prop)
+
+
 def _ids(request: HttpRequest) -> list[int]:
     """The series that an address names, each once; what is no number is passed over."""
     texts = request.GET.getlist("reihe")
@@ -263,8 +272,10 @@ def compare(request: HttpRequest) -> HttpResponse:
         prop = by_id[ids[0]].observed_property.slug
     suggestions = _suggestions(actor, text, prop, ids) if len(ids) < MAXIMUM_SERIES else []
     later = shown.later(timezone.localtime(now, ZONE).date())
+    common = _short_names(members)
     context = {
         "members": members,
+        "common": common,
         "ids": ids,
         "panels": _panels(members, shown),
         "circular": [m for m in members if m.prop.circular],
