@@ -144,6 +144,30 @@ def test_all_messages_of_a_filter_are_tried_again(scene: Scene) -> None:
     assert sorted(Replay.objects.get().selection["refused"]) == sorted(one.pk for one in mine)
 
 
+def test_what_cannot_be_saved_is_ticked_off(scene: Scene) -> None:
+    mine, other = _more(scene, 3), scene.refused["dortmund"]
+    client = scene.client("steward")
+    data = {
+        "id": [mine[0].pk, mine[1].pk],
+        "action": "resolve",
+        "zurueck": "/amt/nachrichten/?grund=undecodable",
+    }
+    answer = client.post("/amt/nachrichten/erneut/", data, follow=True)
+    assert "2 Nachrichten abgehakt." in answer.content.decode()
+    assert [row.pk for row, _ in answer.context["rows"]] == [mine[2].pk]
+    assert not Replay.objects.exists()
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.municipality, entry.detail) == (
+        "refused.resolve",
+        scene.schwerte,
+        {"count": 2},
+    )
+    client.post("/amt/nachrichten/erneut/", {"alle": "1", "filter": "", "action": "resolve"})
+    assert list(RefusedMessage.objects.filter(resolved_at=None)) == [other]
+    assert client.post("/amt/nachrichten/erneut/", {"id": other.pk, "action": "resolve"}).status_code == 403
+    assert RefusedMessage.objects.filter(resolved_at=None).exists()
+
+
 def test_nothing_selected(scene: Scene) -> None:
     answer = scene.client("steward").post(
         "/amt/nachrichten/erneut/", {"zurueck": "/amt/nachrichten/?quelle=x"}

@@ -20,7 +20,7 @@ from quartier.cities.rules import Actor, NotAllowed
 from quartier.desk.access import CODECS, DATASETS, DEVICES, ENTER, PEOPLE, everywhere, require
 from quartier.intake import domain as intake
 from quartier.intake.codecs.library import LibraryCodec
-from quartier.intake.models import QualityFinding
+from quartier.intake.models import QualityFinding, RefusedMessage
 from quartier.sources.domain.devices import Districts, near
 from quartier.twin.flags import Flag
 from quartier.twin.models import Deployment, Device, DeviceType, ObservedProperty, Thing
@@ -242,6 +242,24 @@ def create_device_type(actor: Actor, start: LibraryCodec | None, **values: Any) 
             ],
         )
     return device_type
+
+
+@transaction.atomic
+def resolve_refused(actor: Actor, ids: Sequence[int]) -> int:
+    """Tick refused messages off that cannot be saved; they stay, as resolved. Returns how many were open.
+
+    Raises NotAllowed where one belongs to a city in which the actor may not, and then changes none.
+    """
+    messages = RefusedMessage.objects.filter(pk__in=ids, resolved_at__isnull=True)
+    cities = list(messages.order_by().values_list("municipality_id", flat=True).distinct())
+    for municipality in Municipality.objects.filter(pk__in=[city for city in cities if city is not None]):
+        require(actor, CODECS, municipality)
+    if None in cities and not everywhere(actor, CODECS):
+        raise NotAllowed(CODECS)
+    for city in cities:
+        n = messages.filter(municipality_id=city).count()
+        log(actor, "refused.resolve", f"{n} messages", municipality_id=city, count=n)
+    return messages.update(resolved_at=timezone.now())
 
 
 @transaction.atomic

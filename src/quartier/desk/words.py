@@ -193,6 +193,7 @@ ACTIONS: Final[dict[str, Text]] = {
     "codec.save": _("Codec gespeichert"),
     "mapping.save": _("Zuordnung gespeichert"),
     "refused.retry": _("abgelehnte Nachrichten erneut versucht"),
+    "refused.resolve": _("abgelehnte Nachrichten abgehakt"),
     "replay.start": _("Nachspielen begonnen"),
     "finding.confirmed": _("Befund bestätigt"),
     "finding.dismissed": _("Befund verworfen"),

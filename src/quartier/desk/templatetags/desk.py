@@ -177,6 +177,12 @@ def plain_number(value: float | int | None, decimals: int = 0) -> str:
 
 
 @register.filter
+def sample_text(value: object) -> str:
+    """An example value, short: six digits say what a field is, more only take room."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:40]
+
+
+@register.filter
 def percent(share: float, decimals: int = 1) -> str:
     """A share of 0 to 1 in percent."""
     return display_value(share * 100, "%", decimals, _language())

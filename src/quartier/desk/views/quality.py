@@ -151,6 +151,7 @@ def stations(request: HttpRequest, actor: Actor) -> HttpResponse:
         "neighbours_at_least": quality.NEIGHBOURS_AT_LEAST,
         "neighbours_at_most": quality.NEIGHBOURS_AT_MOST,
         "radius_km": quality.RADIUS_KM,
+        "hours_at_least": quality.HOURS_AT_LEAST,
         "share": quality.IMPLAUSIBLE_SHARE,
     }
     return render(request, actor, "desk/stations.html", context)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from quartier.cities.rules import Actor, NotAllowed
 from quartier.config import config
-from quartier.desk import raw, words
+from quartier.desk import domain, raw, words
 from quartier.desk.access import CODECS, DEVICES, MESSAGES, desk_page, everywhere, render, require
 from quartier.desk.forms.refused import RefusedFilterForm
 from quartier.desk.queries import refused
@@ -144,7 +144,7 @@ def _require(actor: Actor, action: str, message: RefusedMessage) -> None:
 @require_POST
 @desk_page(CODECS)
 def retry(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """Try the chosen messages again, or all that a filter describes; a page shows how it goes."""
+    """Try the chosen messages again (a page shows how it goes) or tick them off, or all that a filter describes."""
     if request.POST.get("alle"):
         wanted = RefusedFilterForm(actor, QueryDict(request.POST.get("filter", ""))).wanted()
         messages = refused.filtered(actor, wanted, CODECS).filter(resolved_at__isnull=True)
@@ -157,6 +157,10 @@ def retry(request: HttpRequest, actor: Actor) -> HttpResponse:
     chosen = list(messages.order_by("at", "pk").values_list("pk", flat=True)[:RETRY_AT_MOST])
     if not chosen:
         complained(request, _("Keine offene Nachricht ausgewählt."))
+        return redirect(back(request, "desk:refused"))
+    if request.POST.get("action") == "resolve":
+        n = domain.resolve_refused(actor, chosen)
+        said(request, ngettext("%(n)d Nachricht abgehakt.", "%(n)d Nachrichten abgehakt.", n) % {"n": n})
         return redirect(back(request, "desk:refused"))
     replay = intake.retry_refused(actor, chosen)
     said(
