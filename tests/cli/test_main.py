@@ -26,7 +26,7 @@ def run(*arguments: str, cwd: Path | None = None, **settings: str) -> subprocess
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

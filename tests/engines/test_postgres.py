@@ -17,6 +17,7 @@ import pytest
 
 from quartier.engines import postgres
 from quartier.engines.postgres import Binaries, EngineError
+from tests.patience import patient
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_lives_dies_and_lives_again(folder: Path) -> None:
         server.process.wait()
         begin = time.monotonic()
         server = postgres.start(folder)
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < patient(10)
         sleeper.wait(10)
         with psycopg.connect(server.url(), autocommit=True) as connection:
             assert connection.execute("SELECT n FROM kept ORDER BY n").fetchall() == [(1,), (2,)]
@@ -242,5 +243,5 @@ def test_waiting_can_be_cancelled(folder: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(EngineError, match="did not start"):
         postgres.start(folder, durable=False, cancelled=lambda: time.monotonic() - begin > 0.5)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < patient(15)
     shutil.rmtree(server.sockets, ignore_errors=True)
