@@ -65,7 +65,9 @@ def account(request: HttpRequest) -> HttpResponse:
     found = person.tokens.select_related("municipality")
     values = {
         "form": form,
-        "sensors": [{"thing": thing, "device": thing.now[0].device if thing.now else None} for thing in things],
+        "sensors": [
+            {"thing": thing, "device": thing.now[0].device if thing.now else None} for thing in things
+        ],
         "tokens": [_token_row(token) for token in found],
         "actor": actor_of(person),
         "may_enter_desk": actor_of(person).may("desk:enter"),
