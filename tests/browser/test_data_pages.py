@@ -77,12 +77,15 @@ def test_page_is_accessible_and_fits(open_page: OpenPage, path: str, language: s
 @pytest.mark.parametrize("language", ["de", "en"])
 def test_comparison_is_accessible_and_fits(open_page: OpenPage, data: DataScene, language: str) -> None:
     page = open_page(comparison(data), language=language)
+    page.wait_for_load_state("networkidle")
     assert_passes_at_both_widths(page)
 
 
 @pytest.mark.parametrize("path", ["/", "/orte/dortmund/do-1/", "/messgroessen/air_temperature/"])
 def test_dark_page_is_accessible(open_page: OpenPage, path: str) -> None:
-    assert_accessible(open_page(path, dark=True))
+    page = open_page(path, dark=True)
+    page.wait_for_load_state("networkidle")
+    assert_accessible(page)
 
 
 @pytest.mark.parametrize("width", [360, 1280])
