@@ -119,6 +119,8 @@ def test_filters_work_without_scripts(open_page: OpenPage) -> None:
 def test_filters_answer_at_once_with_scripts(open_page: OpenPage) -> None:
     page = open_page("/orte/")
     page.evaluate("window.stayed = true")
+    # The page's script fetches htmx only where it is wanted; before it is there, the button does the same.
+    page.wait_for_function("Boolean(document.querySelector('form.q-filters')['htmx-internal-data'])")
     page.get_by_label("Stadt", exact=True).select_option("schwerte")
     expect(page.locator(".q-results")).to_have_text("1 Ort")
     expect(page.locator(".q-place__name")).to_have_text(["Markt"])

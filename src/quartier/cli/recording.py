@@ -270,10 +270,4 @@ async def _note(pool: Pool, flagged: Sequence[Observation], counts: Counts) -> N
         there: set[tuple[int, datetime]] = {(row[0], row[1]) for row in await cursor.fetchall()}
         new = [row for row in flagged if (row.series_id, row.time) not in there]
         counts.flagged += len(new)
-        await findings.note(
-            connection,
-            [
-                findings.Flagged(row.municipality_id, row.series_id, row.time, row.result, row.flags)
-                for row in new
-            ],
-        )
+        await findings.note(connection, new)

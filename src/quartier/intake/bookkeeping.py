@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from psycopg.types.json import Jsonb
 
 from quartier.intake.interpreter import Refusal, Work
 
-_STORED_BODY_BYTES = 65_536
+# A longer body is kept by the inbox only.
+STORED_BODY_BYTES = 65_536
 
 
 async def list_refusals(connection: AsyncConnection[TupleRow], refusals: Sequence[Refusal]) -> None:
@@ -31,23 +33,31 @@ async def list_refusals(connection: AsyncConnection[TupleRow], refusals: Sequenc
 
 def _refusal_row(refusal: Refusal) -> tuple[Any, ...]:
     raw, position = refusal.arrived
-    external_id = _storable(refusal.external_id)[:120]
-    reason, detail = refusal.error.reason[:40], _storable(refusal.error.detail)[:2000]
+    external_id, reason, detail = refusal_key(refusal)
     return (
         raw.received_at,
-        raw.municipality,
-        raw.source[:60],
+        _storable(raw.municipality),
+        _storable(raw.source)[:60],
         external_id,
         position,
         reason,
         detail,
         _storable(raw.topic)[:300],
-        raw.body[:_STORED_BODY_BYTES],
+        raw.body[:STORED_BODY_BYTES],
         Jsonb({"kind": raw.kind, **{_storable(k): _storable(v) for k, v in raw.headers.items()}}),
         position,
         reason,
         external_id,
         detail,
+    )
+
+
+def refusal_key(refusal: Refusal) -> tuple[str, str, str]:
+    """External id, reason and detail as the list of refused messages holds them."""
+    return (
+        _storable(refusal.external_id)[:120],
+        _storable(refusal.error.reason)[:40],
+        _storable(refusal.error.detail)[:2000],
     )
 
 
@@ -59,7 +69,7 @@ def _storable(text: str) -> str:
 async def note_frames(connection: AsyncConnection[TupleRow], work: Sequence[Work]) -> None:
     rows = sorted(
         {
-            (one.device.municipality_id, one.device.id, one.uplink.frame_counter, one.time)
+            (one.device.municipality_id, one.device.id, one.uplink.frame_counter, one.frame_time)
             for one in work
             if one.device and one.uplink.frame_counter is not None
         }
@@ -71,6 +81,11 @@ async def note_frames(connection: AsyncConnection[TupleRow], work: Sequence[Work
             " ON CONFLICT DO NOTHING",
             [list(column) for column in zip(*rows, strict=True)],
         )
+
+
+def _number(value: float | None) -> float | None:
+    """A plain float that can be shown: a network's NaN says nothing, and a list may not mix int with float."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 async def note_devices(connection: AsyncConnection[TupleRow], work: Sequence[Work]) -> None:
@@ -85,12 +100,14 @@ async def note_devices(connection: AsyncConnection[TupleRow], work: Sequence[Wor
             id_,
             one.time,
             one.uplink.frame_counter,
-            one.mapped.battery_v if one.mapped else None,
-            one.uplink.battery_percent
-            if one.mapped is None or one.mapped.battery_percent is None
-            else one.mapped.battery_percent,
-            one.uplink.rssi_dbm,
-            one.uplink.snr_db,
+            _number(one.mapped.battery_v if one.mapped else None),
+            _number(
+                one.uplink.battery_percent
+                if one.mapped is None or one.mapped.battery_percent is None
+                else one.mapped.battery_percent
+            ),
+            _number(one.uplink.rssi_dbm),
+            _number(one.uplink.snr_db),
         )
         for id_, one in newest.items()
     )

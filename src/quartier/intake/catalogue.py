@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from quartier.intake.mapping import PropertyFacts, Rule, compile_rule
-from quartier.twin.properties import Limits
+from quartier.twin.properties import Limits, LimitsError
 from quartier.twin.units import UnitError
 
 log = structlog.get_logger(__name__)
@@ -94,9 +94,13 @@ class Catalogue:
     limits: dict[int, Limits] = field(default_factory=dict)
     plain_rules: tuple[Rule, ...] = ()
     loaded_at: float = 0.0
+    stale: bool = False
 
     def forget(self) -> None:
-        """Drop everything; the next batch loads what it needs."""
+        """The next batch loads anew what it needs. The batch that is on its way keeps what it has."""
+        self.stale = True
+
+    def _clear(self) -> None:
         self.devices.clear()
         self.unknown.clear()
         self.types.clear()
@@ -109,20 +113,20 @@ class Catalogue:
         self.loaded_at = 0.0
 
     async def refresh(self, connection: AsyncConnection[TupleRow]) -> None:
-        """Load what is small (properties, municipalities, sources); at most once a minute."""
+        """Load what is small (properties, municipalities, sources); at most once a minute. Begins a batch."""
         now = time.monotonic()
-        if self.loaded_at and now - self.loaded_at < _AGE_S:
+        if self.loaded_at and not self.stale and now - self.loaded_at < _AGE_S:
             return
-        self.forget()
+        self.stale = False
+        self._clear()
         cursor = await connection.execute(
             "SELECT id, slug, unit, result_type, limits, circular FROM twin_observedproperty"
         )
         for id_, slug, unit, result_type, limits, circular in await cursor.fetchall():
             self.properties[id_] = PropertyFacts(id_, slug, unit, result_type)
-            self.limits[id_] = Limits.from_json(limits, unit=unit, circular=circular)
+            self.limits[id_] = _limits(slug, limits, unit=unit, circular=circular)
         self.plain_rules = tuple(
-            compile_rule(facts.slug, "observation", facts, facts.unit, "")
-            for facts in self.properties.values()
+            compile_rule(facts.slug, "observation", facts, "", "") for facts in self.properties.values()
         )
         cursor = await connection.execute("SELECT id, slug FROM cities_municipality")
         self.municipalities = {slug: id_ for id_, slug in await cursor.fetchall()}
@@ -239,6 +243,15 @@ class Catalogue:
         )
         for thing_id, property_id, channel, series_id in await cursor.fetchall():
             self.series[(thing_id, property_id, channel)] = series_id
+
+
+def _limits(slug: str, limits: dict[str, Any], *, unit: str, circular: bool) -> Limits:
+    try:
+        return Limits.from_json(limits, unit=unit, circular=circular)
+    except LimitsError as error:
+        # One property with a slip in its limits goes unchecked; the others must not stand still for it.
+        log.error("catalogue.bad_limits", property=slug, error=str(error))
+        return Limits(unit=unit, circular=circular)
 
 
 def _parse(text: str) -> datetime:

@@ -4,6 +4,7 @@ checks its input, and writes the audit log in the same transaction."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from quartier.cities import audit
 from quartier.cities.models import Municipality
-from quartier.cities.rules import Actor
+from quartier.cities.rules import Actor, NotAllowed
 from quartier.intake import mapping
 from quartier.intake.codecs.calls import Call, CodecError, CodecReport, Decoded
 from quartier.intake.codecs.sandbox import CodecPool
@@ -26,6 +27,10 @@ from quartier.twin.models import Device, DeviceType, ObservedProperty
 from quartier.twin.units import UnitError
 
 MAXIMUM_SCRIPT_BYTES = 256 * 1024
+# PostgreSQL's text holds neither NUL nor half a surrogate pair.
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_SLUG = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST = {"path": 200, "unit": 40, "channel": 40}
 _REPLAY_KEYS = {"municipality", "source_key", "external_ids", "device_type", "since", "until"}
 
 
@@ -86,6 +91,10 @@ def save_codec(actor: Actor, device_type: DeviceType, script: str, note: str = "
     Raises InputError where the script does not load or offers no decoder.
     """
     actor.require("codecs:write")
+    if _UNSTORABLE.search(script):
+        raise InputError(
+            "script", "not a text: it has characters that no script needs and the store cannot hold"
+        )
     if len(script.encode()) > MAXIMUM_SCRIPT_BYTES:
         raise InputError("script", f"longer than {MAXIMUM_SCRIPT_BYTES} bytes")
     report = check_codec(script)
@@ -96,7 +105,9 @@ def save_codec(actor: Actor, device_type: DeviceType, script: str, note: str = "
             "script", "no function decodeUplink(input), Decoder(bytes, port) or Decode(fPort, bytes)"
         )
     with transaction.atomic():
-        last = Codec.objects.select_for_update().filter(device_type=device_type).order_by("-version").first()
+        # The type's row is what two people who save its first codec at the same moment have in common.
+        DeviceType.objects.select_for_update().get(pk=device_type.pk)
+        last = Codec.objects.filter(device_type=device_type).order_by("-version").first()
         codec = Codec.objects.create(
             device_type=device_type,
             version=last.version + 1 if last else 1,
@@ -116,6 +127,12 @@ def compile_mapping(rows: Sequence[MappingRow]) -> tuple[mapping.Rule, ...]:
         facts = None
         if not row.path.strip():
             raise InputError(f"{number}.path", "the field is empty")
+        for name, longest in _LONGEST.items():
+            text = getattr(row, name)
+            if len(text) > longest:
+                raise InputError(f"{number}.{name}", f"longer than {longest} characters")
+            if _UNSTORABLE.search(text):
+                raise InputError(f"{number}.{name}", "has characters that cannot be stored")
         if row.role not in ("observation", "time", "battery_v", "battery_percent", "ignore"):
             raise InputError(f"{number}.role", f"unknown role {row.role!r}")
         if row.role == "observation":
@@ -187,16 +204,29 @@ def try_codec(
 
 def retry_refused(actor: Actor, ids: Sequence[int]) -> Replay:
     """Try refused messages again in the background. Raises NotAllowed for messages of other municipalities."""
-    messages = RefusedMessage.objects.filter(pk__in=ids, resolved_at=None)
-    for municipality_id in set(messages.values_list("municipality_id", flat=True)):
+    rows = RefusedMessage.objects.filter(pk__in=ids, resolved_at=None).values_list("pk", "municipality_id")
+    found = dict(rows)
+    places = set(found.values())
+    for municipality_id in places:
         actor.require("codecs:write", municipality_id)
-    found = sorted(messages.values_list("pk", flat=True))
+        if municipality_id is None and actor.municipalities("codecs:write") is not None:
+            raise NotAllowed("codecs:write")  # a message of no city is for those who may everywhere
+    place = next(iter(places)) if len(places) == 1 else None
     with transaction.atomic():
         replay = Replay.objects.create(
-            selection={"refused": found}, total=len(found), created_by_id=actor.person_id
+            municipality_id=place,
+            selection={"refused": sorted(found)},
+            total=len(found),
+            created_by_id=actor.person_id,
         )
-        audit.log(actor, "refused.retry", f"replay {replay.pk}", count=len(found))
+        audit.log(actor, "refused.retry", f"replay {replay.pk}", municipality_id=place, count=len(found))
     return replay
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple | set) and all(
+        isinstance(one, str) and not _UNSTORABLE.search(one) for one in value
+    )
 
 
 def start_replay(actor: Actor, selection: Mapping[str, Any]) -> Replay:
@@ -208,6 +238,7 @@ def start_replay(actor: Actor, selection: Mapping[str, Any]) -> Replay:
     for key in chosen:
         if key not in _REPLAY_KEYS:
             raise InputError(key, f"unknown; known: {', '.join(sorted(_REPLAY_KEYS))}")
+    period: list[datetime] = []
     for key in ("since", "until"):
         if key in chosen:
             try:
@@ -217,6 +248,16 @@ def start_replay(actor: Actor, selection: Mapping[str, Any]) -> Replay:
             if moment.tzinfo is None:
                 raise InputError(key, "the time needs a time zone")
             chosen[key] = moment.isoformat()
+            period.append(moment)
+    if len(period) == 2 and period[0] >= period[1]:
+        raise InputError("until", "the end lies before the beginning")
+    for key in ("municipality", "source_key", "device_type"):
+        if key in chosen and not (isinstance(chosen[key], str) and _SLUG.fullmatch(chosen[key])):
+            raise InputError(key, f"{str(chosen[key])[:40]!r} is no key")
+    if "external_ids" in chosen:
+        if not _is_list_of_texts(chosen["external_ids"]):
+            raise InputError("external_ids", "a list of texts was expected")
+        chosen["external_ids"] = sorted(set(chosen["external_ids"]))
     municipality_id = None
     if "municipality" in chosen:
         municipality = Municipality.objects.filter(slug=chosen["municipality"]).first()
@@ -234,6 +275,8 @@ def start_replay(actor: Actor, selection: Mapping[str, Any]) -> Replay:
         if not ids:
             raise InputError("device_type", "no device of this type is registered")
         chosen["external_ids"] = sorted(set(ids) & set(chosen.get("external_ids", ids)))
+        if not chosen["external_ids"]:  # which would mean: all devices
+            raise InputError("external_ids", "none of these devices is of this type")
     with transaction.atomic():
         replay = Replay.objects.create(
             municipality_id=municipality_id, selection=chosen, created_by_id=actor.person_id

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Protocol
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from quartier.twin.correct import Key
 from quartier.twin.flags import Flag
 
 CHECK_NAMES: dict[Flag, str] = {
@@ -19,14 +20,19 @@ CHECK_NAMES: dict[Flag, str] = {
 }
 
 
-class Flagged(NamedTuple):
-    """A flagged reading."""
+class Flagged(Protocol):
+    """A reading with its flags, such as an observation."""
 
-    municipality_id: int
-    series_id: int
-    time: datetime
-    result: float | None
-    flags: int
+    @property
+    def municipality_id(self) -> int: ...
+    @property
+    def series_id(self) -> int: ...
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def result(self) -> float | None: ...
+    @property
+    def flags(self) -> int: ...
 
 
 # A run ends where nothing was flagged for a day, or where a steward decided.
@@ -58,8 +64,32 @@ async def note(connection: AsyncConnection[TupleRow], flagged: Iterable[Flagged]
     rows = [
         (one.municipality_id, one.series_id, name, one.time, one.result)
         for one in flagged
+        if one.flags
         for flag, name in CHECK_NAMES.items()
         if one.flags & flag
     ]
     if rows:
         await connection.execute(_EXTEND, [list(column) for column in zip(*rows, strict=True)])
+
+
+# What nobody has decided yet and nothing flagged is left of is no finding.
+_WITHDRAW = """
+WITH acquitted AS (
+    SELECT q.id, count(*) AS n
+    FROM unnest(%s::integer[], %s::timestamptz[]) AS a(series_id, time)
+    JOIN intake_qualityfinding q ON q.series_id = a.series_id AND q.check_name = %s AND q.state = 'open'
+         AND a.time BETWEEN q.first_time AND q.last_time
+    GROUP BY q.id
+), emptied AS (
+    DELETE FROM intake_qualityfinding q USING acquitted a WHERE q.id = a.id AND q.n <= a.n
+)
+UPDATE intake_qualityfinding q SET n = q.n - a.n FROM acquitted a WHERE q.id = a.id AND q.n > a.n
+"""
+
+
+async def withdraw(connection: AsyncConnection[TupleRow], acquitted: Sequence[Key], flag: Flag) -> None:
+    """Take readings whose flag was lifted out of the open findings of their series."""
+    if acquitted:
+        await connection.execute(
+            _WITHDRAW, [[key[1] for key in acquitted], [key[2] for key in acquitted], CHECK_NAMES[flag]]
+        )

@@ -7,6 +7,7 @@ same code serves the live pipeline, replays and second tries.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,7 @@ _STATES = 500_000  # series whose check state is kept, about 200 bytes each
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+FrameKey = tuple[int, int]  # device id, frame counter
 
 
 class Arrived(NamedTuple):
@@ -53,6 +55,7 @@ class Work:
     uplink: Uplink
     device: DeviceFacts | None = None
     time: datetime = _NO_TIME
+    frame_time: datetime = _NO_TIME  # before the device's own clock was read; tells copies of a frame apart
     flags: int = 0
     fields: dict[str, Any] | None = None
     mapped: mapping.Mapped | None = None
@@ -77,6 +80,8 @@ class Outcome:
     acquitted: list[correct.Key] = field(default_factory=list)
     duplicates: int = 0
     work: list[Work] = field(default_factory=list)
+    # Devices by message of which something was not asked for, refused, or a copy.
+    left_out: dict[int | None, set[str]] = field(default_factory=dict)
 
 
 class Interpreter:
@@ -89,6 +94,8 @@ class Interpreter:
         self._catalogue = catalogue
         self._live = live
         self._states: dict[int, quality.SeriesState | None] = {}
+        # Frames of the last batches, which the store may not know yet (a replay never tells it).
+        self._recent: deque[dict[FrameKey, list[datetime]]] = deque(maxlen=4 if live else 64)
 
     async def interpret(self, batch: Sequence[Arrived], *, only: Collection[str] | None = None) -> Outcome:
         """Everything up to (and without) recording; ``only`` limits it to some devices' external ids.
@@ -98,9 +105,8 @@ class Interpreter:
         outcome = Outcome()
         async with self._pool.connection() as connection:
             await self._catalogue.refresh(connection)
-            work = self._parse(batch, outcome)
-            if only is not None:
-                work = [one for one in work if one.uplink.external_id in only]
+            parsed = self._parse(batch, outcome)
+            work = parsed if only is None else [one for one in parsed if one.uplink.external_id in only]
             await self._catalogue.learn_devices(
                 connection,
                 ((w.arrived.raw.municipality, w.arrived.raw.source, w.uplink.external_id) for w in work),
@@ -120,6 +126,15 @@ class Interpreter:
         async with self._pool.connection() as connection:
             await self._catalogue.learn_series(connection, wanted)
             await self._check(connection, outcome)
+        taken = {id(one) for one in outcome.work}
+        for one in parsed:
+            if id(one) not in taken:
+                outcome.left_out.setdefault(one.arrived.position, set()).add(one.uplink.external_id)
+        frames: dict[FrameKey, list[datetime]] = {}
+        for one in outcome.work:
+            if one.device is not None and one.uplink.frame_counter is not None:
+                frames.setdefault((one.device.id, one.uplink.frame_counter), []).append(one.frame_time)
+        self._recent.append(frames)
         return outcome
 
     def _parse(self, batch: Sequence[Arrived], outcome: Outcome) -> list[Work]:
@@ -157,6 +172,7 @@ class Interpreter:
                 one.time, one.flags = mapping.choose_time(
                     uplink.observed_at, uplink.received_at, raw.received_at
                 )
+                one.frame_time = one.time
                 known.append(one)
             if error is not None:
                 outcome.refusals.append(Refusal(one.arrived, uplink.external_id, error))
@@ -175,7 +191,10 @@ class Interpreter:
             " ON f.device_id = k.device AND f.counter = k.counter",
             [[w.device.id for w in counted if w.device], [w.uplink.frame_counter for w in counted]],
         )
-        seen: dict[tuple[int, int], list[datetime]] = {}
+        seen: dict[FrameKey, list[datetime]] = {}
+        for frames in self._recent:
+            for key, moments in frames.items():
+                seen.setdefault(key, []).extend(moments)
         for device_id, counter, moment, _ in await cursor.fetchall():
             seen.setdefault((device_id, counter), []).append(moment)
         kept: list[Work] = []
@@ -187,10 +206,12 @@ class Interpreter:
             times = seen.setdefault((one.device.id, counter), [])
             # The very same time is no copy but this message again (delivered twice by the inbox, or retried): it goes
             # on, and finds its readings recorded or records them.
-            if any(t != one.time and abs(t - one.time) < _DUPLICATE_WINDOW for t in times):
+            if any(
+                t != one.frame_time and abs(t - one.frame_time) < _DUPLICATE_WINDOW for t in times
+            ) and not any(t == one.frame_time for t in times):
                 outcome.duplicates += 1
                 continue
-            times.append(one.time)
+            times.append(one.frame_time)
             kept.append(one)
         return kept
 

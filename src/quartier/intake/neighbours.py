@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from quartier.intake import findings
+from quartier.intake import findings, metrics
 from quartier.intake.interpreter import Pool
 from quartier.intake.spatial import SPATIAL_LIMITS, SpatialResult, spatial_check
 from quartier.twin import correct
 from quartier.twin.flags import Flag
+from quartier.twin.record import Observation
 
 # Readings this close together are of one moment; stations report every five to fifteen minutes.
 _MOMENT = timedelta(minutes=20)
@@ -63,18 +64,19 @@ async def _apply(pool: Pool, rows: list[tuple[Any, ...]], results: list[SpatialR
         for row, result in zip(rows, results, strict=True)
         if result.checked and not result.flagged and row[4] & int(Flag.SPATIAL)
     ]
-    async with pool.connection() as connection:
+    async with pool.connection() as connection, connection.transaction():
         await correct.flag(connection, good_again, clear=int(Flag.SPATIAL))
         await correct.flag(connection, [(row[0], row[1], row[2]) for row, _ in bad], set_=int(Flag.SPATIAL))
         await findings.note(
             connection,
-            [findings.Flagged(row[0], row[1], row[2], row[3], int(Flag.SPATIAL)) for row, _ in bad],
+            [Observation(row[0], row[1], row[2], row[3], int(Flag.SPATIAL)) for row, _ in bad],
         )
         for row, result in bad:
             # What the neighbours measured is the reason, and stands with the finding.
             await connection.execute(
-                "UPDATE intake_qualityfinding SET detail = %s"
-                " WHERE series_id = %s AND check_name = 'spatial' AND state = 'open'",
-                [Jsonb({"expected": result.expected, "neighbours": result.neighbours}), row[1]],
+                "UPDATE intake_qualityfinding SET detail = %s WHERE series_id = %s AND check_name = 'spatial'"
+                " AND state = 'open' AND %s BETWEEN first_time AND last_time",
+                [Jsonb({"expected": result.expected, "neighbours": result.neighbours}), row[1], row[2]],
             )
+    metrics.FLAGGED.labels("spatial").inc(len(bad))
     return len(bad)

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 CONSUMER = "intake"
 _BATCHES_AT_ONCE = 2
+_STORE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 
 class Pipeline:
@@ -53,6 +54,7 @@ class Pipeline:
         # While the store commits one batch, the next is interpreted; the checks see messages in order all the same.
         self._slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
         self._interpreting = asyncio.Lock()
+        self._noting = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop``. Outages of PostgreSQL and NATS are waited out."""
@@ -116,10 +118,15 @@ class Pipeline:
         self, batch: list[Arrived], stop: asyncio.Event, messages: Sequence[Msg] = ()
     ) -> bool:
         """Process a batch, waiting while the store is away; False if ``stop`` came first."""
+        outcome: Outcome | None = None
+        began = time.monotonic()
         while True:
             try:
-                await self.process(batch)
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                if outcome is None:
+                    outcome = await self._record(batch)
+                # Once recorded, a batch is not interpreted again: the checks would take its values for late ones.
+                await self._note(outcome)
+            except _STORE_AWAY as error:
                 log.warning("intake.store_away", error=str(error).strip() or type(error).__name__)
                 if stop.is_set():
                     return False
@@ -133,44 +140,67 @@ class Pipeline:
                         if not await self.process_persistently([one], stop):
                             return False
                     return True
-                log.exception("intake.message_failed", position=batch[0].position)
-                refusal = Refusal(batch[0], "", MessageError("internal_error", repr(error)[:300]))
+                log.exception("intake.message_failed", position=batch[0].position if batch else None)
+                return not batch or await self._refuse(batch[0], error, stop)
+            else:
+                _count(batch, outcome, time.monotonic() - began)
+                return True
+
+    async def _refuse(self, arrived: Arrived, error: Exception, stop: asyncio.Event) -> bool:
+        """List a message that breaks us; False if ``stop`` came before the store was back."""
+        refusal = Refusal(arrived, "", MessageError("internal_error", repr(error)[:300]))
+        while True:
+            try:
                 async with self._pool.connection() as connection:
                     await bookkeeping.list_refusals(connection, [refusal])
-                return True
-            else:
-                return True
+            except _STORE_AWAY as away:
+                log.warning("intake.store_away", error=str(away).strip() or type(away).__name__)
+                if stop.is_set():
+                    return False
+                await asyncio.sleep(1)
+                continue
+            except Exception:
+                # It stays in the inbox, and is in the log. Not to go on would cost all messages behind it.
+                log.exception("intake.message_not_listed", position=arrived.position)
+            metrics.REFUSED.labels("internal_error").inc()
+            return True
 
     async def process(self, batch: list[Arrived]) -> Outcome:
         """Interpret and record one batch."""
         began = time.monotonic()
+        outcome = await self._record(batch)
+        await self._note(outcome)
+        _count(batch, outcome, time.monotonic() - began)
+        return outcome
+
+    async def _record(self, batch: list[Arrived]) -> Outcome:
         async with self._interpreting:
             outcome = await self._interpreter.interpret(batch)
         await self._recorder.record(outcome.observations)
-        async with self._pool.connection() as connection:
+        return outcome
+
+    async def _note(self, outcome: Outcome) -> None:
+        """What follows from recorded readings; batch after batch, because a later one may acquit an earlier one."""
+        async with self._noting, self._pool.connection() as connection, connection.transaction():
             await bookkeeping.list_refusals(connection, outcome.refusals)
             await bookkeeping.note_frames(connection, outcome.work)
             await bookkeeping.note_devices(connection, outcome.work)
+            await findings.note(connection, outcome.observations)
             # A jump that the next value confirmed was the weather, not the sensor.
             await correct.flag(connection, outcome.acquitted, clear=int(Flag.SPIKE))
-            await findings.note(
-                connection,
-                (
-                    findings.Flagged(o.municipality_id, o.series_id, o.time, o.result, o.flags)
-                    for o in outcome.observations
-                    if o.flags
-                ),
-            )
-        metrics.MESSAGES.labels("recorded").inc(len(outcome.work))
-        metrics.MESSAGES.labels("duplicate").inc(outcome.duplicates)
-        for refusal in outcome.refusals:
-            metrics.REFUSED.labels(refusal.error.reason).inc()
-        for observation in outcome.observations:
-            if observation.flags:
-                for flag, name in findings.CHECK_NAMES.items():
-                    if observation.flags & flag:
-                        metrics.FLAGGED.labels(name).inc()
-        metrics.BATCH_SECONDS.observe(time.monotonic() - began)
-        if batch:
-            metrics.DELAY_SECONDS.set((datetime.now(UTC) - batch[-1].raw.received_at).total_seconds())
-        return outcome
+            await findings.withdraw(connection, outcome.acquitted, Flag.SPIKE)
+
+
+def _count(batch: Sequence[Arrived], outcome: Outcome, seconds: float) -> None:
+    metrics.MESSAGES.labels("recorded").inc(len(outcome.work))
+    metrics.MESSAGES.labels("duplicate").inc(outcome.duplicates)
+    for refusal in outcome.refusals:
+        metrics.REFUSED.labels(refusal.error.reason).inc()
+    for observation in outcome.observations:
+        if observation.flags:
+            for flag, name in findings.CHECK_NAMES.items():
+                if observation.flags & flag:
+                    metrics.FLAGGED.labels(name).inc()
+    metrics.BATCH_SECONDS.observe(seconds)
+    if batch:
+        metrics.DELAY_SECONDS.set((datetime.now(UTC) - batch[-1].raw.received_at).total_seconds())

@@ -7,23 +7,28 @@ no longer gives are taken away. Progress is written to the replay's row, so that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import nats.errors
+import psycopg
 import structlog
 from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from quartier.engines.bus import INBOX, Bus
+from quartier.intake import bookkeeping, findings
 from quartier.intake.catalogue import Catalogue
 from quartier.intake.codecs.sandbox import CodecPool
 from quartier.intake.inbox import RawMessage, decode
 from quartier.intake.interpreter import Arrived, Interpreter, Outcome, Pool
 from quartier.twin import correct
+from quartier.twin.alone import alone
 from quartier.twin.flags import Flag
 from quartier.twin.record import Recorder
 
@@ -31,6 +36,16 @@ log = structlog.get_logger(__name__)
 
 _BATCH = 300
 _PROGRESS_S = 0.5
+_LOCK = 0x5175_0006
+# What passes when a server is back.
+_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    nats.errors.TimeoutError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.NoRespondersError,
+    ServiceUnavailableError,
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +58,20 @@ class Progress:
     corrected: int = 0
     removed: int = 0
     refused: int = 0
+
+
+class _Refused(NamedTuple):
+    """A row of the list of refused messages."""
+
+    id: int
+    municipality: str
+    source: str
+    external_id: str
+    headers: dict[str, str]
+    topic: str
+    at: datetime
+    body: bytes
+    position: int | None
 
 
 class Replayer:
@@ -62,10 +91,11 @@ class Replayer:
         """Take waiting replays until ``stop``. One that a dead process left unfinished is begun again."""
         while not stop.is_set():
             try:
-                taken = await self._take()
-                if taken is not None:
-                    await self.carry_out(*taken)
-                    continue
+                async with alone(self._pool, _LOCK) as connection:
+                    taken = await self._take() if connection is not None else None
+                    if taken is not None:
+                        await self.carry_out(*taken)
+                        continue
             except Exception as error:
                 log.warning("replay.retry", error=str(error).strip() or type(error).__name__)
             try:
@@ -89,7 +119,10 @@ class Replayer:
         return row[0], row[1]
 
     async def carry_out(self, replay_id: int, selection: dict[str, Any]) -> Progress:
-        """Run one replay to its end and write how it went to its row."""
+        """Run one replay to its end and write how it went to its row.
+
+        Raises what says that the store or the bus is away; then the replay is not over, and is begun again.
+        """
         if not self._codecs_started:
             await self._codecs.start()
             self._codecs_started = True
@@ -101,6 +134,10 @@ class Replayer:
                 await self._retry_refused(replay_id, selection, interpreter, progress)
             else:
                 await self._replay_inbox(replay_id, selection, interpreter, progress)
+        except psycopg.errors.QueryCanceled as problem:
+            error = f"{type(problem).__name__}: {problem}"[:2000]  # took too long, and would again
+        except _AWAY:
+            raise
         except Exception as problem:
             log.exception("replay.failed", replay=replay_id)
             error = f"{type(problem).__name__}: {problem}"[:2000]
@@ -135,7 +172,9 @@ class Replayer:
                 try:
                     message = await subscription.next_msg(timeout=5)
                 except (TimeoutError, nats.errors.TimeoutError):
-                    break
+                    if (await subscription.consumer_info()).num_pending:
+                        raise
+                    break  # what was counted at the beginning has expired in the meantime
                 progress.done += 1
                 if message.metadata.timestamp > until:
                     break
@@ -171,20 +210,42 @@ class Replayer:
         progress.removed += await self._remove_stale(outcome)
 
     async def _remove_stale(self, outcome: Outcome) -> int:
-        """Readings that an earlier pass took from these messages and this one did not."""
-        positions = {one.arrived.position for one in outcome.work if one.arrived.position is not None}
-        if not positions:
+        """Readings that an earlier pass took from these messages and this one did not.
+
+        Of a message with several devices, what belongs to those that were not asked for or were refused now stays.
+        """
+        whole: set[int] = set()
+        parts: set[tuple[int, int]] = set()
+        for one in outcome.work:
+            position, device = one.arrived.position, one.device
+            left_out = outcome.left_out.get(position, set())
+            if position is None or device is None:
+                continue
+            if not left_out:
+                whole.add(position)
+            elif one.uplink.external_id not in left_out:
+                parts.add((position, device.id))
+        if not whole and not parts:
             return 0
         current = {(o.municipality_id, o.series_id, o.time) for o in outcome.observations}
         times = [one.time for one in outcome.work] + [one.arrived.raw.received_at for one in outcome.work]
-        things = sorted({one.thing_id for one in outcome.work})
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT o.municipality_id, o.series_id, o.time FROM twin_series s JOIN twin_observation o"
                 " ON o.municipality_id = s.municipality_id AND o.series_id = s.id"
-                " WHERE s.thing_id = ANY(%s) AND s.derivation = '' AND o.time >= %s AND o.time <= %s"
-                " AND o.origin = ANY(%s)",
-                [things, min(times) - timedelta(days=1), max(times) + timedelta(days=1), sorted(positions)],
+                # Where the devices were thought to stand before, the series still name them.
+                " WHERE (s.thing_id = ANY(%(things)s) OR s.device_id = ANY(%(devices)s)) AND s.derivation = ''"
+                " AND o.time >= %(low)s AND o.time <= %(high)s AND (o.origin = ANY(%(whole)s)"
+                " OR (o.origin, s.device_id) IN (SELECT * FROM unnest(%(part)s::bigint[], %(part_device)s::bigint[])))",
+                {
+                    "things": sorted({one.thing_id for one in outcome.work}),
+                    "devices": sorted({one.device.id for one in outcome.work if one.device}),
+                    "low": min(times) - timedelta(days=1),
+                    "high": max(times) + timedelta(days=1),
+                    "whole": sorted(whole),
+                    "part": [position for position, _ in sorted(parts)],
+                    "part_device": [device_id for _, device_id in sorted(parts)],
+                },
             )
             stale = [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
             return await correct.remove(
@@ -202,43 +263,69 @@ class Replayer:
             part = ids[start : start + _BATCH]
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
-                    "SELECT r.id, coalesce(m.slug, ''), r.source_key, r.headers, r.topic, r.at, r.body,"
-                    " r.inbox_position"
+                    "SELECT r.id, coalesce(m.slug, ''), r.source_key, r.external_id, r.headers, r.topic, r.at,"
+                    " r.body, r.inbox_position"
                     " FROM intake_refusedmessage r LEFT JOIN cities_municipality m ON m.id = r.municipality_id"
-                    " WHERE r.id = ANY(%s) AND r.resolved_at IS NULL",
+                    " WHERE r.id = ANY(%s) AND r.resolved_at IS NULL ORDER BY r.at, r.id",
                     [part],
                 )
                 rows = await cursor.fetchall()
-            for id_, municipality, source, headers, topic, at, body, position in rows:
-                kind = headers.pop("kind", "")
-                raw = RawMessage(
-                    municipality=municipality,
-                    source=source,
-                    kind=kind,
-                    received_at=at,
-                    body=bytes(body),
-                    topic=topic,
-                    headers=headers,
-                )
-                # One by one, because each refusal belongs to its own row of the list.
-                outcome = await interpreter.interpret([Arrived(raw, position)])
-                counts = await self._recorder.correct(outcome.observations, reason="second try")
-                progress.added += counts.added
-                progress.corrected += counts.corrected
-                async with self._pool.connection() as connection:
-                    if outcome.refusals:
-                        progress.refused += 1
-                        error = outcome.refusals[0].error
-                        await connection.execute(
-                            "UPDATE intake_refusedmessage SET reason = %s, detail = %s WHERE id = %s",
-                            [error.reason, error.detail, id_],
-                        )
-                    else:
-                        await connection.execute(
-                            "UPDATE intake_refusedmessage SET resolved_at = now() WHERE id = %s", [id_]
-                        )
+            for row in rows:
+                await self._retry_one(_Refused(*row), interpreter, progress)
             progress.done += len(part)
             await self._write_progress(replay_id, progress)
+
+    async def _retry_one(self, refused: _Refused, interpreter: Interpreter, progress: Progress) -> None:
+        """One by one, because each refusal belongs to its own row of the list."""
+        outcome = await interpreter.interpret([Arrived(await self._raw(refused), refused.position)])
+        counts = await self._recorder.correct(outcome.observations, reason="second try")
+        progress.added += counts.added
+        progress.corrected += counts.corrected
+        async with self._pool.connection() as connection, connection.transaction():
+            if counts.added:
+                await findings.note(connection, outcome.observations)
+            cursor = await connection.execute(
+                "SELECT external_id, reason, detail FROM intake_refusedmessage WHERE inbox_position = %s"
+                " AND id <> %s AND resolved_at IS NULL",
+                [refused.position, refused.id],
+            )
+            # A message may carry several devices, and a device several fields: others have rows of their own.
+            listed = set(await cursor.fetchall())
+            problem = next(
+                (
+                    key
+                    for key in map(bookkeeping.refusal_key, outcome.refusals)
+                    if refused.external_id in ("", key[0]) and key not in listed
+                ),
+                None,
+            )
+            if problem is not None:
+                progress.refused += 1
+                await connection.execute(
+                    "UPDATE intake_refusedmessage SET external_id = %s, reason = %s, detail = %s WHERE id = %s",
+                    [*problem, refused.id],
+                )
+            else:
+                await connection.execute(
+                    "UPDATE intake_refusedmessage SET resolved_at = now() WHERE id = %s", [refused.id]
+                )
+
+    async def _raw(self, refused: _Refused) -> RawMessage:
+        if len(refused.body) >= bookkeeping.STORED_BODY_BYTES and refused.position is not None:
+            # The list holds the beginning of a long message; the inbox holds all of it, as long as it keeps messages.
+            with contextlib.suppress(NotFoundError, msgspec.DecodeError):
+                message = await self._bus.js.get_msg(INBOX, refused.position)
+                return decode(message.data or b"")
+        headers = dict(refused.headers)
+        return RawMessage(
+            municipality=refused.municipality,
+            source=refused.source,
+            kind=headers.pop("kind", ""),
+            received_at=refused.at,
+            body=bytes(refused.body),
+            topic=refused.topic,
+            headers=headers,
+        )
 
     async def _write_progress(
         self, replay_id: int, progress: Progress, *, finished: bool = False, error: str = ""
