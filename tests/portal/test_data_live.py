@@ -269,7 +269,7 @@ async def test_silence_is_kept_alive_by_comments(bus: Bus, monkeypatch: pytest.M
 
 
 async def test_nobody_watches_then_nothing_is_consumed(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "IDLE_S", 0.0)
+    monkeypatch.setattr(live, "IDLE_S", 0.5)
     for consumer in await bus.js.consumers_info(OBSERVED):
         await bus.js.delete_consumer(OBSERVED, consumer.name)
     async with serving(bus) as (app, hub):
@@ -278,7 +278,7 @@ async def test_nobody_watches_then_nothing_is_consumed(bus: Bus, monkeypatch: py
         await page.open()
         await following(hub)
         await page.leave()
-        for _ in range(150):
+        for _ in range(300):
             if (await bus.js.stream_info(OBSERVED)).state.consumer_count == 0:
                 break
             await asyncio.sleep(0.05)
