@@ -25,6 +25,10 @@ function load(root: ParentNode): void {
 
 async function startHtmx(): Promise<void> {
   if (!document.querySelector("[hx-get],[hx-post],[hx-boost],[data-hx-get],[data-hx-post]")) return;
+  // htmx that arrives after DOMContentLoaded and before the page is complete waits for an event that has passed.
+  if (document.readyState !== "complete") {
+    await new Promise((resolve) => addEventListener("load", resolve, { once: true }));
+  }
   // Its settings stand in a meta element of the page: it reads them before anybody could set them.
   await import("htmx.org");
   document.addEventListener("htmx:load", (event) => {
