@@ -401,16 +401,14 @@ async def gate(store: str) -> AsyncIterator[Callable[[str], Gate]]:
 
 
 async def test_finding_is_not_lost_with_the_connection(line: Line, gate: Callable[[str], Gate]) -> None:
-    """The readings are recorded, and the store breaks away before the finding is noted."""
+    """The readings are recorded, and the store breaks away before it is noted that the sensor is stuck."""
     closed = gate("intake_frame")
     await closed.close()
-    await line.send(
-        *(uplink("plain", 9 - n, n, air_temperature=t) for n, t in enumerate((20, 20, 45, 20))),
-    )
+    await line.send(*(uplink("plain", 400 - 60 * n, n, air_temperature=20) for n in range(6)))
     await closed.cut_off()
     await closed.open()
-    assert await line.settled(FINDINGS, lambda rows: len(rows) == 1) == [("spike", 1, "open")]
-    assert len(await line.fetch("SELECT 1 FROM intake_frame")) == 4
+    assert await line.settled(FINDINGS, lambda rows: len(rows) == 1) == [("persistence", 2, "open")]
+    assert len(await line.fetch("SELECT 1 FROM intake_frame")) == 6
 
 
 async def test_jump_that_the_next_value_confirms_leaves_no_finding(line: Line) -> None:
