@@ -1,17 +1,19 @@
 """How fast three years of real car-park readings are imported with quality control, and charted afterwards.
 
-Reads ``../shared/data``; without it there are no figures.
+Reads the folder that the variable QUARTIER_BENCH_PARKING names (``garages.csv`` and ``occupancy-2020-2022.csv.gz``, as
+the city published them); without it there are no figures.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.installation import installation
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "dortmund-parking"
+FOLDER = Path(os.environ.get("QUARTIER_BENCH_PARKING", "/nowhere"))
 
 
 def run() -> dict[str, float | str]:

@@ -8,26 +8,18 @@ other, twice each.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 
 import orjson
 import paho.mqtt.client as mqtt
 import psutil
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bench.load import CITY, SOURCE, register
+from bench.load import SOURCE
+from bench.served import recorded, served, wait
 from quartier.virtual.load import chirpstack_events
 
 DEVICES = 500
@@ -38,93 +30,21 @@ PAUSE_S = 7.0
 Event = tuple[str, str]  # DevEUI, time
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait(what: str, done: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not happen within {seconds:g} s")
-        time.sleep(0.2)
-
-
-def _healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def run() -> dict[str, float]:
     """What was sent, acknowledged, lost, doubled; and how often what was killed."""
-    with tempfile.TemporaryDirectory(prefix="quartier-kill-", ignore_cleanup_errors=True) as name:
-        data = Path(name)
-        data.chmod(0o755)
-        web, broker = _free_port(), _free_port()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTIER_")} | {
-            "QUARTIER_DATA": name,
-            "QUARTIER_PORT": str(web),
-            "QUARTIER_MQTT_PORT": str(broker),
+    with served(DEVICES) as place:
+        killed: Counter[str] = Counter()
+        sending = threading.Event()
+        killer = threading.Thread(target=_kill, args=(place.supervisor, sending, killed))
+        sent, acknowledged = _send(place.broker, place.password, killer, sending)
+        wait("the end of the work", _Settled(), 120)
+        return {
+            "sent": len(sent),
+            "acknowledged": len(acknowledged),
+            **_count(acknowledged, sent, place.nats_url),
+        } | {
+            f"killed_{victim.rsplit('.', 1)[-1].replace('-', '_')}": n for victim, n in sorted(killed.items())
         }
-        with (data / "serve.log").open("wb") as output:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "quartier", "serve"], env=environment, stdout=output, stderr=output
-            )
-            try:
-                _wait("the start", lambda: _healthy(web), 60)
-                return _measure(data, server, broker, environment)
-            finally:
-                server.send_signal(signal.SIGINT)
-                server.wait(30)
-
-
-def _measure(
-    data: Path, server: subprocess.Popen[bytes], port: int, environment: dict[str, str]
-) -> dict[str, float]:
-    for variable in [v for v in os.environ if v.startswith("QUARTIER_")]:
-        del os.environ[variable]
-    os.environ |= {k: v for k, v in environment.items() if k.startswith("QUARTIER_")}
-    os.environ["DJANGO_SETTINGS_MODULE"] = "quartier.settings"
-    from quartier.engines import installation
-
-    found = installation.running(data)
-    assert found is not None
-    found.use()
-    import django
-
-    django.setup()
-    from quartier.cities.models import Municipality
-    from quartier.cities.rules import SYSTEM
-    from quartier.sources.domain.saving import save_source
-    from quartier.sources.models import Source
-
-    register(DEVICES)
-    saved = save_source(
-        SYSTEM,
-        Municipality.objects.get(slug=CITY),
-        SOURCE,
-        "ChirpStack",
-        "chirpstack",
-        {"transport": "mqtt", "broker": "own"},
-    )
-    _wait("the source's connection", lambda: Source.objects.get(key=SOURCE).state == "ok", 30)
-    password = saved.generated["broker_password"]
-    killed: Counter[str] = Counter()
-    sending = threading.Event()
-    killer = threading.Thread(target=_kill, args=(server.pid, sending, killed))
-    sent, acknowledged = _send(port, password, killer, sending)
-    _wait("the end of the work", _Settled(), 120)
-    return {
-        "sent": len(sent),
-        "acknowledged": len(acknowledged),
-        **_count(acknowledged, sent, found.nats_url),
-    } | {f"killed_{victim.rsplit('.', 1)[-1].replace('-', '_')}": n for victim, n in sorted(killed.items())}
 
 
 def _kill(supervisor: int, sending: threading.Event, killed: Counter[str]) -> None:
@@ -198,9 +118,7 @@ class _Settled:
         from django.db import DatabaseError, connection
 
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT coalesce(sum(n), 0) FROM twin_state")
-                count = int(cursor.fetchone()[0])
+            count = recorded()
         except DatabaseError:
             connection.close()
             return False

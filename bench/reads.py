@@ -23,7 +23,7 @@ def run() -> dict[str, float]:
         series = _make_series()
         done = 0
         for size in SIZES:
-            _fill(done // SERIES, size // SERIES)
+            fill(done // SERIES, size // SERIES)
             done = size
             for name, value in _measure(series).items():
                 figures[f"{name}_at_{size // 1_000_000}M_ms"] = value
@@ -59,18 +59,21 @@ def _make_series() -> list[int]:
     ]
 
 
-def _fill(from_step: int, to_step: int) -> None:
-    """Observations backwards from END, with what record and the roll-ups would have written beside them.
+def fill(
+    from_step: int, to_step: int, *, end: datetime = END, step: timedelta = STEP, fine: bool = False
+) -> None:
+    """Observations of all series backwards from ``end``, with what record and the roll-ups would have written beside.
 
-    Written by the store itself, because this measures reading; a month at a time, as they would have come.
+    Written by the store itself, because this measures reading; a month at a time, as they would have come. ``fine``:
+    with the roll-ups of quarters and hours as well as those of days.
     """
     from django.db import connection
 
     from quartier.twin import partitions
 
-    first = END - to_step * STEP
+    first = end - to_step * step
     months = [(first.year, first.month)]
-    while months[-1] != (END.year, END.month):
+    while months[-1] != (end.year, end.month):
         months.append(partitions.following(months[-1]))
     with connection.cursor() as cursor:
         for month in months:
@@ -79,24 +82,31 @@ def _fill(from_step: int, to_step: int) -> None:
                 " FOR VALUES FROM (%s) TO (%s)",
                 [partitions.start(month), partitions.start(partitions.following(month))],
             )
-        for step in range(from_step, to_step, 1000):
+        for begin in range(from_step, to_step, 1000):
             cursor.execute(
                 "INSERT INTO twin_observation (municipality_id, series_id, time, result, origin)"
                 " SELECT s.municipality_id, s.id, %s - n * %s::interval, 15 + 10 * sin(n / 30.0), n"
                 " FROM generate_series(%s::integer, %s) n CROSS JOIN twin_series s ON CONFLICT DO NOTHING",
-                [END, str(STEP), step + 1, min(step + 1000, to_step)],
+                [end, str(step), begin + 1, min(begin + 1000, to_step)],
             )
-        cursor.execute("TRUNCATE twin_state, twin_rollup_1d")
+        cursor.execute("TRUNCATE twin_state, twin_rollup_15min, twin_rollup_1h, twin_rollup_1d")
         cursor.execute(
             "INSERT INTO twin_state SELECT municipality_id, id, %s, %s - %s * %s::interval, %s - %s::interval, 0, 15,"
             " NULL, now() FROM twin_series",
-            [to_step, END, to_step, str(STEP), END, str(STEP)],
+            [to_step, end, to_step, str(step), end, str(step)],
         )
-        cursor.execute(
-            "INSERT INTO twin_rollup_1d SELECT municipality_id, series_id, date_trunc('day', time, 'Europe/Berlin'),"
-            " count(*), 0, sum(result), sum(result * result), min(result), max(result), min(result), max(result)"
-            " FROM twin_observation GROUP BY 1, 2, 3"
-        )
+        buckets = {"1d": "date_trunc('day', time, 'Europe/Berlin')"}
+        if fine:
+            buckets |= {
+                "1h": "date_trunc('hour', time, 'UTC')",
+                "15min": "date_bin('15 minutes', time, 'epoch')",
+            }
+        for name, bucket in buckets.items():
+            cursor.execute(
+                f"INSERT INTO twin_rollup_{name} SELECT municipality_id, series_id, {bucket},"
+                " count(*), 0, sum(result), sum(result * result), min(result), max(result), min(result), max(result)"
+                " FROM twin_observation GROUP BY 1, 2, 3"
+            )
         cursor.execute("VACUUM ANALYZE")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from quartier.engines.pools import Pool, async_pool
 log = structlog.get_logger(__name__)
 
 _FRAMES_KEPT = timedelta(days=7)
+_NICE = 5
 
 
 async def periodically(
@@ -71,6 +73,8 @@ async def main(stop: asyncio.Event) -> None:
     from quartier.twin.publish import Publisher  # noqa: PLC0415
     from quartier.twin.record import Recorder  # noqa: PLC0415
 
+    # Recording goes before what follows from it: under a flood roll-ups and derived series lag, and catch up after it.
+    os.nice(_NICE)
     codecs = CodecPool(processes=1)
     async with async_pool(name="worker", statement_timeout_ms=120_000) as pool:
         bus = await connect(name="worker")

@@ -30,7 +30,7 @@ from quartier.twin.record import Recorder
 log = structlog.get_logger(__name__)
 
 CONSUMER = "intake"
-_BATCHES_AT_ONCE = 2
+_BATCHES_AT_ONCE = 3
 _STORE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 
@@ -44,7 +44,7 @@ class Pipeline:
         recorder: Recorder,
         interpreter: Interpreter,
         *,
-        batch_messages: int = 400,
+        batch_messages: int = 500,
     ) -> None:
         self._pool = pool
         self._bus = bus

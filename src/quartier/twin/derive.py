@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,8 @@ _ROUNDING = 9  # significant digits kept: results that differ by less are the sa
 # Results that are computed and written at a time: a flood of late readings neither holds up the other work of the
 # process nor becomes one endless statement.
 _PIECE = 2_000
+_MESSAGES_AT_ONCE = 1_000
+_LONGEST_PAUSE_S = 2.0
 # Windows of inputs that lie closer together than this are read as one.
 _GAP = timedelta(hours=3)
 
@@ -143,13 +146,17 @@ class Deriver:
             while not stop.is_set():
                 await lead.execute("SELECT 1")
                 try:
-                    messages = await subscription.fetch(500, timeout=1)
+                    messages = await subscription.fetch(_MESSAGES_AT_ONCE, timeout=1)
                 except (TimeoutError, nats.errors.TimeoutError):
                     continue
                 if not messages:
                     continue
+                began = time.monotonic()
                 await self.derive(self._touched(message.data for message in messages))
                 await messages[-1].ack()
+                if len(messages) == _MESSAGES_AT_ONCE:
+                    # Behind: recording needs the processors more, and larger batches are cheaper per reading.
+                    await asyncio.sleep(min(_LONGEST_PAUSE_S, time.monotonic() - began))
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()

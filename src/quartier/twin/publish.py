@@ -216,7 +216,10 @@ class Publisher:
     ) -> Iterable[tuple[str, dict[str, Any]]]:
         """One message per thing: followers filter by thing, and a device's readings stay together."""
         by_thing: dict[tuple[str, str, str], dict[str, Any]] = {}
+        moment, written = None, ""
         for n, series_id in enumerate(series_ids):
+            if times[n] != moment:  # the readings of a message share one time, and writing it is dear
+                moment, written = times[n], iso(times[n])
             facts = self._facts.get(series_id)
             if facts is None:
                 continue  # the series was deleted between commit and now
@@ -242,7 +245,7 @@ class Publisher:
                     "property": facts.observed_property,
                     "channel": facts.channel,
                     "unit": facts.unit,
-                    "time": iso(times[n]),
+                    "time": written,
                     "result": result,
                     "flags": flags[n],
                 }
