@@ -26,5 +26,9 @@ export function ageInWords(seconds: number): string {
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return say(hours === 1 ? "vor 1 Stunde" : `vor ${hours} Stunden`, hours === 1 ? "1 hour ago" : `${hours} hours ago`);
   const days = Math.floor(hours / 24);
-  return say(`vor ${days} Tagen`, `${days} days ago`);
+  if (days < 60) return say(`vor ${days} Tagen`, `${days} days ago`);
+  const months = Math.floor(days / (365.2425 / 12));
+  if (months < 24) return say(months === 1 ? "vor 1 Monat" : `vor ${months} Monaten`, months === 1 ? "1 month ago" : `${months} months ago`);
+  const years = Math.floor(months / 12);
+  return say(`vor ${years} Jahren`, `${years} years ago`);
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tools import quality_limits
+
 from quartier.cities.models import Role
 from quartier.intake.findings import CHECK_NAMES
 from quartier.intake.models import QualityFinding
 from quartier.twin.models import ThingKind
 from quartier.twin.properties import catalogue
-from tools import quality_limits
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -52,7 +53,8 @@ def test_tables_about_quality_are_those_of_the_code() -> None:
 def test_limits_are_written_as_people_read_them() -> None:
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in quality_limits.limits_table()}
     assert rows["Air temperature"] == (
-        "| Air temperature | Lufttemperatur | −40 to 60 °C | 3 °C, and 0.3 more per minute between them | 3 h | 3.5 °C |"
+        "| Air temperature | Lufttemperatur | −40 to 60 °C | 3 °C, and 0.3 more per minute between them | 3 h"
+        " | 3.5 °C |"
     )
     assert rows["Wind direction"] == (
         "| Wind direction | Windrichtung | 0 to 360 ° | – | 3 h (0 or 360 °: for 24 h) | – |"

@@ -165,7 +165,8 @@ def test_demo_lives_and_stops(place: Path) -> None:
             if start == 1:
                 _until(lambda: recorded() > 500, 90, everything)
                 # Health is remembered for a moment, so it may still tell of the time before the first reading.
-                found = _until(lambda: (h := health()) and h["database"]["newest_observation_age_s"] and h, 30, everything)
+                _until(lambda: health().get("database", {}).get("newest_observation_age_s"), 30, everything)
+                found = health()
                 assert found["status"] == "ok"
                 listed = run("--data", str(data), "sources", "list").stdout
                 states = {line.split()[0]: line.split()[3:5] for line in listed.splitlines()[2:]}

@@ -39,7 +39,10 @@ def render(source: str, **values: object) -> str:
         (3600, "vor 1 Stunde", "1 hour ago"),
         (47 * 3600, "vor 47 Stunden", "47 hours ago"),
         (48 * 3600, "vor 2 Tagen", "2 days ago"),
-        (400 * 86400, "vor 400 Tagen", "400 days ago"),
+        (59 * 86400, "vor 59 Tagen", "59 days ago"),
+        (60 * 86400, "vor 1 Monat", "1 month ago"),
+        (400 * 86400, "vor 13 Monaten", "13 months ago"),
+        (1426 * 86400, "vor 3 Jahren", "3 years ago"),
     ],
 )
 def test_age_is_one_number_and_one_unit(seconds: float, german: str, english: str) -> None:

@@ -21,6 +21,7 @@ from quartier.engines.pools import Pool, async_pool
 from quartier.intake import findings, quality
 from quartier.intake.spatial import SPATIAL_LIMITS, spatial_check
 from quartier.sources.domain.devices import Districts
+from quartier.twin import rollups
 from quartier.twin.flags import Flag, is_bad
 from quartier.twin.models import ObservedProperty, Series, Thing
 from quartier.twin.properties import Limits
@@ -29,6 +30,8 @@ from quartier.twin.units import UnitError, converter
 
 _BATCH_ROWS: Final = 8000
 _BATCHES_IN_FLIGHT: Final = 3
+# Charts that are not complete after this time become so while the worker goes on.
+_ROLL_UP_S: Final = 120.0
 # Readings this close together are of one moment for the neighbours' check.
 _MOMENT: Final = timedelta(minutes=20)
 
@@ -242,7 +245,22 @@ async def record(
         finally:
             await recorder.close()
         counts.recorded = await _count(pool) - before
-    counts.seconds = time.monotonic() - begin
+        counts.seconds = time.monotonic() - begin
+        if counts.recorded:
+            await _roll_up(pool)
+
+
+async def _roll_up(pool: Pool) -> None:
+    """Bring roll-ups up to date, so that charts show what was loaded when the command ends; the worker helps."""
+    deadline = time.monotonic() + _ROLL_UP_S
+    while time.monotonic() < deadline:
+        async with pool.connection() as connection:
+            if await rollups.refresh(connection):
+                continue
+            row = await (await connection.execute("SELECT EXISTS (SELECT FROM twin_rollup_mark)")).fetchone()
+        if row is None or not row[0]:
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _count(pool: Pool) -> int:

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 # Two workers that roll up hours of one day at a time would each miss the hour of the other.
 _LOCK = 0x5175_0003
+_LONGEST_PAUSE_S = 3.0
 # Flagged values stay out of the statistics unless a steward dismissed the flag.
 _OK = f"((o.flags & {int(BAD)}) = 0 OR (o.flags & {int(Flag.DISMISSED)}) <> 0)"
 _COLUMNS = "municipality_id, series_id, bucket, n, n_flagged, sum, sum_of_squares, min, max, first, last"
@@ -131,8 +132,8 @@ async def refresh(connection: AsyncConnection[TupleRow], *, marks: int = 20_000)
 async def run(pool: AsyncConnectionPool[AsyncConnection[TupleRow]], stop: asyncio.Event) -> None:
     """Keep roll-ups up to date until ``stop``.
 
-    At most a tenth of the time is spent on it: under a flood of readings roll-ups lag by some seconds, and recording
-    does not.
+    A fraction of the time is spent on it: under a flood of readings roll-ups lag by some seconds, and recording does
+    not.
     """
     while not stop.is_set():
         pause_s = 1.0
@@ -141,7 +142,7 @@ async def run(pool: AsyncConnectionPool[AsyncConnection[TupleRow]], stop: asynci
             async with pool.connection() as connection:
                 touched = await refresh(connection)
             if touched:
-                pause_s = max(0.5, 9 * (time.monotonic() - began))
+                pause_s = min(max(0.5, 9 * (time.monotonic() - began)), _LONGEST_PAUSE_S)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.warning("rollups.retry", error=str(error).strip())
             pause_s = 2.0

@@ -121,6 +121,9 @@ def language_address(context: dict[str, Any], language: str) -> str:
     return f"?{query.urlencode()}"
 
 
+_DAYS_PER_MONTH = 365.2425 / 12
+
+
 def age_in_words(seconds: float) -> str:
     """How long ago, in the words of the page's language: one number and one unit, rounded down."""
     seconds = max(0.0, seconds)
@@ -133,7 +136,13 @@ def age_in_words(seconds: float) -> str:
     if hours < 48:
         return ngettext("vor %(n)d Stunde", "vor %(n)d Stunden", hours) % {"n": hours}
     days = hours // 24
-    return ngettext("vor %(n)d Tag", "vor %(n)d Tagen", days) % {"n": days}
+    if days < 60:
+        return ngettext("vor %(n)d Tag", "vor %(n)d Tagen", days) % {"n": days}
+    months = int(days / _DAYS_PER_MONTH)
+    if months < 24:
+        return ngettext("vor %(n)d Monat", "vor %(n)d Monaten", months) % {"n": months}
+    years = months // 12
+    return ngettext("vor %(n)d Jahr", "vor %(n)d Jahren", years) % {"n": years}
 
 
 @register.simple_tag
