@@ -215,6 +215,15 @@ def action_title(code: str) -> str:
 
 
 @register.filter
+def who(actor: str) -> str:
+    """An actor of the audit log; what no person did in the page's language."""
+    before, name = actor.partition("command line")[::2]
+    if before or not name:
+        return actor
+    return _("Kommandozeile") + name
+
+
+@register.filter
 def kind_name(key: str) -> str:
     """The name of a kind of source."""
     kind = KINDS.get(key)
