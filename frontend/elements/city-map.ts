@@ -5,9 +5,9 @@
  *   …what stands here stays visible without scripts or WebGL…
  * </city-map>
  *
- * src      GeoJSON of points. Properties: name, url, text (value as the page writes it), class (0–6, colour), asleep
+ * src      GeoJSON of points. Properties: name, url, text (value as the page writes it), class (0–8, colour), asleep
  *          (true: drawn hollow), kind_text, age_text; each optional but name. A foreign member `legend`
- *          [{class, label}] becomes the legend.
+ *          [{class, label, asleep}] becomes the legend.
  * list     id of the list beside it: elements with data-thing="<feature id or properties.key>" light up their point on
  *          hover or focus.
  * refresh  seconds after which src is read again.
@@ -27,7 +27,7 @@ import { token } from "./tokens";
 setWorkerUrl(workerUrl);
 
 type Collection = GeoJSON.FeatureCollection<GeoJSON.Geometry, Record<string, unknown>> & {
-  legend?: { class: number; label: string }[];
+  legend?: { class: number; label: string; asleep?: boolean }[];
 };
 
 const WORDS_DE: Record<string, string> = {
@@ -101,7 +101,7 @@ class CityMap extends HTMLElement {
       cooperativeGestures: true,
       dragRotate: false,
       pitchWithRotate: false,
-      attributionControl: style ? {} : false,
+      attributionControl: style ? {} : { compact: false, customAttribution: say("vereinfachte Karte von Quartier", "simplified map by Quartier") },
       ...(german ? { locale: WORDS_DE } : {}),
     });
     this.#map = map;
@@ -161,7 +161,7 @@ class CityMap extends HTMLElement {
     const map = this.#map;
     if (!map || map.getSource("things")) return;
     map.addSource("things", { type: "geojson", data: this.#data, promoteId: "key" });
-    const colour = ["match", ["coalesce", ["get", "class"], 0], 1, token("class-1"), 2, token("class-2"), 3, token("class-3"), 4, token("class-4"), 5, token("class-5"), 6, token("class-6"), token("class-0")];
+    const colour = ["match", ["coalesce", ["get", "class"], 0], 1, token("class-1"), 2, token("class-2"), 3, token("class-3"), 4, token("class-4"), 5, token("class-5"), 6, token("class-6"), 7, token("class-7"), 8, token("class-8"), token("class-0")];
     const lit = ["boolean", ["feature-state", "lit"], false];
     map.addLayer({
       id: "things",
@@ -174,7 +174,7 @@ class CityMap extends HTMLElement {
         "circle-stroke-color": ["case", lit, token("ink"), ["boolean", ["get", "asleep"], false], token("class-0"), token("surface")] as never,
         "circle-stroke-width": ["case", lit, 3, 1.5] as never,
       },
-    });
+    }, map.getLayer("district-names") ? "district-names" : undefined); // points must not hide the few names of our own map
     map.addLayer({
       id: "thing-values",
       type: "symbol",
@@ -245,7 +245,7 @@ class CityMap extends HTMLElement {
     for (const entry of legend) {
       const item = document.createElement("li");
       const swatch = document.createElement("span");
-      swatch.className = "q-map__swatch";
+      swatch.className = entry.asleep ? "q-map__swatch q-map__swatch--asleep" : "q-map__swatch";
       swatch.dataset["class"] = String(entry.class);
       item.append(swatch, entry.label);
       list.append(item);

@@ -6,6 +6,7 @@
  *     "since": 1763713600000, "until": 1763800000000}</script>
  * </time-chart>
  *
+ * `words` of a series ["belegt", "frei"] are said for 100 and 0, and the line goes in steps.
  * A point is [time in ms, mean, smallest, largest, flagged, doubted]; mean may be null; doubted (optional) is a reading
  * that does not count. Draws the band from smallest to largest, the mean as a line (dashed differently per series), a
  * cross at flagged points and at doubted readings (at the edge where they lie outside); nothing between points further
@@ -26,6 +27,7 @@ interface Line {
   name: string;
   unit: string;
   decimals: number;
+  words?: [yes: string, no: string];
   points: Point[];
 }
 
@@ -128,6 +130,7 @@ class TimeChart extends HTMLElement {
     const { series, since, until } = this.#content;
     const colours = series.map((_line, index) => token(`series-${(index % 6) + 1}`));
     const unit = series[0]?.unit ?? "";
+    const words = series.every((line) => line.words) ? series[0]?.words : undefined;
     const decimals = Math.min(...series.map((line) => line.decimals));
     const span_s = ((until ?? 0) - (since ?? 0)) / 1000;
     const axis: uPlot.Axis = { stroke: token("ink-soft"), font: "13px 'Fira Sans', sans-serif", grid: { stroke: token("line"), width: 1 }, ticks: { show: false } };
@@ -140,12 +143,12 @@ class TimeChart extends HTMLElement {
       scales: { x: since && until ? { range: (_plot, min, max) => (max - min < span_s * 0.98 && this.#zoomed ? [min, max] : [Math.min(since / 1000, min), Math.max(until / 1000, max)]) } : {} },
       axes: [
         { ...axis, space: 70, values: (_plot, splits) => this.#timeLabels(splits) },
-        { ...axis, size: 56, values: (_plot, splits) => splits.map((value, i) => formatNumber(value, this.#decimalsOf(splits, decimals)) + (i === splits.length - 1 && unit.length < 4 ? ` ${unit}` : "")) },
+        words ? { ...axis, size: 88, splits: [0, 100], values: () => [words[1], words[0]] } : { ...axis, size: 56, values: (_plot, splits) => splits.map((value, i) => formatNumber(value, this.#decimalsOf(splits, decimals)) + (i === splits.length - 1 && unit.length < 4 ? ` ${unit}` : "")) },
       ],
       series: [
         {},
         ...series.flatMap((line, index): uPlot.Series[] => [
-          { label: line.name, stroke: colours[index]!, width: 2, dash: DASHES[index % 6]!, points: { show: false }, spanGaps: false },
+          { label: line.name, stroke: colours[index]!, width: 2, dash: DASHES[index % 6]!, points: { show: false }, spanGaps: false, ...(line.words ? { paths: uPlot.paths.stepped!({ align: 1 }) } : {}) },
           { stroke: "transparent", points: { show: false }, spanGaps: false },
           { stroke: "transparent", points: { show: false }, spanGaps: false },
         ]),
@@ -166,7 +169,10 @@ class TimeChart extends HTMLElement {
 
   #decimalsOf(splits: number[], most: number): number {
     const step = splits.length > 1 ? Math.abs(splits[1]! - splits[0]!) : 1;
-    return step >= 1 ? 0 : Math.min(Math.max(most, 1), Math.ceil(-Math.log10(step)));
+    // As many as the step has, or 2.5 and 7.5 would be called 3 and 8.
+    let decimals = 0;
+    while (decimals < Math.max(most, 2) && Math.abs(step - Number(step.toFixed(decimals))) > step * 1e-6) decimals += 1;
+    return decimals;
   }
 
   #timeLabels(splits: number[]): string[] {
@@ -233,6 +239,8 @@ class TimeChart extends HTMLElement {
     const parts = this.#content.series.map((line, i) => {
       const mean = data[COLUMNS * i + 1]?.[index];
       if (typeof mean !== "number") return undefined;
+      const said = line.words && mean === 100 ? line.words[0] : line.words && mean === 0 ? line.words[1] : undefined;
+      if (said) return { index: i, text: `${this.#content.series.length > 1 ? `${line.name}: ` : ""}${said}` };
       const low = data[COLUMNS * i + 2]?.[index];
       const high = data[COLUMNS * i + 3]?.[index];
       const band = typeof low === "number" && typeof high === "number" && low !== high ? ` (${formatNumber(low, line.decimals)} ${say("bis", "to")} ${formatNumber(high, line.decimals)})` : "";

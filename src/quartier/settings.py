@@ -146,6 +146,7 @@ EMAIL_TIMEOUT = 10
 LANGUAGE_CODE = "de"
 LANGUAGES = [("de", "Deutsch"), ("en", "English")]
 LOCALE_PATHS = [str(_here / "locale")]
+FORMAT_MODULE_PATH = ["quartier.portal.formats"]
 USE_TZ = True
 TIME_ZONE = "Europe/Berlin"
 

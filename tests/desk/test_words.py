@@ -6,13 +6,17 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
+
+from django.utils import translation
 
 import quartier
 from quartier.cities.models import Role
 from quartier.cities.rules import ACTIONS_OF_ROLE
 from quartier.desk import words
 from quartier.desk.queries import devices, quality
-from quartier.intake.codecs.calls import TRANSIENT
+from quartier.desk.templatetags import desk
+from quartier.intake.codecs.calls import TRANSIENT, Reason
 from quartier.intake.findings import CHECK_NAMES
 
 ROOT = Path(quartier.__file__).parent
@@ -34,6 +38,16 @@ def _texts(node: ast.expr) -> Iterator[str]:
     elif isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
+
+
+def test_faults_of_codecs() -> None:
+    assert set(words.CODEC_FAULTS) == set(get_args(Reason))
+    with translation.override("de"):
+        assert desk.fault("codec_reported: not mine: 7 bytes") == "der Codec meldet: not mine: 7 bytes"
+        assert desk.fault("codec_reported") == "codec_reported"
+        assert desk.fault("Feld temp: keine Zahl") == "Feld temp: keine Zahl"
+        assert desk.who("command line (root)") == "Kommandozeile (root)"
+        assert desk.who("Olivia, command line (x)") == "Olivia, command line (x)"
 
 
 def test_reasons_of_refusal() -> None:

@@ -12,11 +12,17 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone, translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tools import compile_messages
 
 from quartier.cities.models import Person, Role, RoleAssignment
+from quartier.portal.axes import ZONE
+from quartier.portal.data_queries import Value
+from quartier.portal.periods import midnight
+from quartier.portal.presentation import headline
+from quartier.twin import queries
 from quartier.twin.models import Series, Thing
 from tests.portal.data_scene import DataScene
 
@@ -56,10 +62,12 @@ def test_home_says_how_both_cities_are(data: DataScene, client: Client) -> None:
     # Eleven are public (one is hidden, the data set of the lamp is closed), two of them silent.
     assert "9 von 11 Orten senden Messwerte." in text
     assert (
-        "Am wärmsten: Hörde, Hermannstraße mit 29,0 °C. Am kühlsten: Bolmke, Ardeystraße mit 15,0 °C." in text
+        "Im Mittel von 2 Stationen. Am wärmsten: Hörde, Hermannstraße mit 29,0 °C."
+        " Am kühlsten: Bolmke, Ardeystraße mit 15,0 °C." in text
     )
     assert "Schwerte 18,0 °C Gemessen an Markt." in text
-    assert "Im Mittel mäßige Wärmebelastung." in text
+    assert "Gefühlte Temperatur Dortmund" in text
+    assert "Gemessen an Hörde, Hermannstraße : mäßige Wärmebelastung." in text
     assert "42 freie Plätze In 1 Parkhaus; 0 von 1 Stellplätzen am Straßenrand frei." in text
     assert (
         "1 fast voll Von 1 Containern mindestens zu 80 % gefüllt. Am vollsten: Glascontainer Hörde mit 85 %."
@@ -75,7 +83,7 @@ def test_home_in_english(data: DataScene, client: Client) -> None:
     text = read(client, "/", "en")
     assert "How are the cities right now?" in text
     assert "Warmest: Hörde, Hermannstraße with 29.0 °C. Coolest: Bolmke, Ardeystraße with 15.0 °C." in text
-    assert "On average moderate heat stress." in text
+    assert "Measured at Hörde, Hermannstraße : moderate heat stress." in text
     assert not re.search(r"\b(und|von|Orte|Regen)\b", text)
 
 
@@ -195,6 +203,51 @@ def test_geojson_without_property_shows_kinds(data: DataScene, client: Client) -
     assert "dortmund/do-geheim" not in kinds
     assert "dortmund/do-neu" not in kinds  # it has no position
     assert body["legend"][0] == {"class": 1, "label": "Climate stations"}
+    # Silent places are drawn hollow, and the legend says so.
+    assert [f["id"] for f in body["features"] if f["properties"]["asleep"]] == ["dortmund/do-still"]
+    assert body["legend"][-1] == {"class": 0, "label": "silent", "asleep": True}
+
+
+def test_wind_directions_have_no_ranks(data: DataScene, client: Client) -> None:
+    html = client.get("/messgroessen/wind_direction/").content.decode()
+    head = html.partition("<thead>")[2].partition("</thead>")[0]
+    assert [text for text in re.findall(r">([^<>]+)<", head) if text.strip()] == [
+        "Ort", "Jetzt", "Gemessen", "Stadtteil",
+    ]  # fmt: skip
+
+
+def test_sentence_of_a_place_is_as_old_as_its_first_value(data: DataScene, client: Client) -> None:
+    thing = Thing.objects.get(key="do-1")
+    values = {
+        series.observed_property.slug: queries.latest([series.pk])[series.pk].time
+        for series in Series.objects.filter(thing=thing).select_related("observed_property")
+        if queries.latest([series.pk])
+    }
+    assert values["battery_voltage"] >= values["air_temperature"]
+    html = client.get("/orte/dortmund/do-1/").content.decode()
+    lede = re.search(r'<p class="q-lede">Gemessen <time[^>]*datetime="([^"]+)"', html)
+    assert lede is not None
+    assert lede[1] == values["air_temperature"].strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_counts_say_over_how_long(data: DataScene, client: Client) -> None:
+    thing = Thing.objects.get(key="do-rad")
+    assert headline_of(thing, {"bicycle_count": 1.0, "pedestrian_count": 12.0}, "15 Minuten") == (
+        "In 15 Minuten 12 Menschen zu Fuß und 1 Fahrrad"
+    )
+    assert headline_of(thing, {"bicycle_count": 2.0}, "15 Minuten") == "In 15 Minuten 2 Fahrräder"
+    assert headline_of(thing, {}, "15 Minuten") == ""
+    with translation.override("en"):
+        assert headline_of(thing, {"bicycle_count": 0.0, "pedestrian_count": 1.0}, "15 minutes") == (
+            "1 person on foot and 0 bicycles in 15 minutes"
+        )
+
+
+def headline_of(thing: Thing, now: dict[str, float], interval: str) -> str:
+    """The headline of a thing that says ``now``, without asking the store."""
+    moment = timezone.now()
+    known = {s: Value(0, thing.pk, s, "", "1", moment, x, None, 0, True) for s, x in now.items()}
+    return headline(thing, known, {}, interval=interval)
 
 
 # One place
@@ -375,7 +428,7 @@ def test_property_page_sorts(data: DataScene, client: Client, sort: str, expecte
     ("slug", "expected"),
     [
         ("occupied", "Gerade belegt: 1 von 1 Orten."),
-        ("wind_direction", "1 Orte senden gerade."),
+        ("wind_direction", "Gerade am häufigsten: Wind aus Südwest, an 1 von 1 Orten."),
         ("fill_level", "Ein Ort sendet gerade: Glascontainer Hörde mit 85 %."),
         ("noise_level", "Hier gibt es dazu keine Werte."),
     ],
@@ -392,8 +445,9 @@ def test_sum_is_ranked_by_what_came_together_today(data: DataScene, client: Clie
         int(row.result or 0)
         for row in data.rows
         if row.series_id == data.series["do-rad", "bicycle_count"].pk
+        and row.time >= midnight(timezone.localtime(data.now, ZONE).date())
     )
-    assert f"1 Zählstelle Hansa {total} " in text
+    assert re.search(rf"1 Zählstelle Hansa (Innenstadt-\w+ · )?vor \d+ Minuten? {total} ", text)
 
 
 def test_property_that_does_not_exist_is_a_404(client: Client, data: DataScene) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from django.core.cache import cache
 from django.db import DatabaseError
 from django.test import Client, override_settings
 from django.urls import path
+from django.utils import translation
+from django.utils.formats import date_format
 from pytest_django import DjangoAssertNumQueries
 from tools import compile_messages
 
-from quartier.cities.models import Feedback, Municipality
+from quartier.cities.models import Feedback, Municipality, Person, Role, RoleAssignment
 from quartier.cities.rules import NotAllowed
 from quartier.portal import context, limits
 from tests.browser.scene import Scene, build
@@ -180,6 +183,39 @@ def test_failure_is_a_500_without_details(scene: Scene, odd_urls: None) -> None:
     assert response.status_code == 500
     assert b"on purpose" not in response.content
     assert _heading(response.content) == "Das hat leider nicht geklappt"
+
+
+def test_address_of_a_form_is_explained_to_who_opens_it(client: Client, scene: Scene) -> None:
+    person = Person.objects.create_user(email="admin@example.org", password=None, is_superuser=True)
+    client.force_login(person)
+    answer = client.get("/amt/qualitaet/entscheiden/", headers={"accept-language": "en"})
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "There is nothing to read here" in answer.content.decode()
+
+
+def test_staff_find_the_desk_in_the_header(client: Client, scene: Scene) -> None:
+    link = '<a class="q-tool" href="/amt/">'
+    assert link not in client.get("/impressum/").content.decode()
+    maker = Person.objects.create_user(email="newcomer@example.org", password=None)
+    client.force_login(maker)
+    assert link not in client.get("/impressum/").content.decode()
+    steward = Person.objects.create_user(email="carer@example.org", password=None)
+    RoleAssignment.objects.create(
+        person=steward, role=Role.STEWARD, municipality=Municipality.objects.order_by("pk")[0]
+    )
+    client.force_login(steward)
+    assert link in client.get("/impressum/").content.decode()
+
+
+def test_dates_in_english_are_not_american() -> None:
+    moment = datetime(2026, 11, 3, 15, 4)  # noqa: DTZ001 (only its numbers matter)
+    formats = ("DATE_FORMAT", "SHORT_DATE_FORMAT", "DATETIME_FORMAT", "SHORT_DATETIME_FORMAT", "TIME_FORMAT")
+    with translation.override("en"):
+        assert [date_format(moment, name) for name in formats] == [
+            "3 November 2026", "3 Nov 2026", "3 November 2026, 15:04", "3 Nov 2026, 15:04", "15:04",
+        ]  # fmt: skip
+    with translation.override("de"):
+        assert date_format(moment, "SHORT_DATETIME_FORMAT") == "03.11.2026 15:04"
 
 
 def test_form_without_csrf_token_is_explained(scene: Scene) -> None:

@@ -22,6 +22,22 @@ class Words:
     advice: Text = ""
 
 
+# What the codec sandbox calls its faults (``intake.codecs.calls.Reason``); the fault's own text follows it.
+CODEC_FAULTS: Final[dict[str, Text]] = {
+    "script_error": _("Fehler im Codec"),
+    "no_function": _("dem Codec fehlt die Funktion"),
+    "codec_reported": _("der Codec meldet"),
+    "bad_output": _("unbrauchbare Antwort des Codecs"),
+    "time_limit": _("Rechenzeit überschritten"),
+    "memory_limit": _("Speicher überschritten"),
+    "stack_limit": _("zu viele verschachtelte Aufrufe"),
+    "output_limit": _("Antwort zu groß"),
+    "depth_limit": _("Antwort zu tief verschachtelt"),
+    "input_limit": _("Eingabe zu groß"),
+    "suspended": _("Codec ausgesetzt"),
+    "worker_lost": _("der Prozess des Codecs brach ab"),
+}
+
 REASONS: Final[dict[str, Words]] = {
     "unknown_device": Words(
         _("Unbekanntes Gerät"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from quartier import __version__
 from quartier.cities.models import Municipality
+from quartier.cities.rules import actor_of
 from quartier.config import config
 
 # Names and themes of the cities change with a data file, not while pages are read.
@@ -97,6 +98,7 @@ def _navigation(path: str) -> list[dict[str, Any]]:
 def page(request: HttpRequest) -> dict[str, Any]:
     """Context for all templates. A view that shows one city passes its ``theme``."""
     known = _cities_or_none()
+    user = getattr(request, "user", None)
     return {
         "theme": known[0].theme if len(known) == 1 else "",
         "simulated": config().simulated,
@@ -105,4 +107,6 @@ def page(request: HttpRequest) -> dict[str, Any]:
         "version": __version__,
         "source_code_url": source_code_url(),
         "map_style_url": config().map_style_url,
+        # Asked by the template, and then only for people who signed in.
+        "is_staff_here": cache(lambda: user is not None and actor_of(user).may("desk:enter")),
     }

@@ -50,6 +50,16 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     )
 
 
+def only_a_form(request: HttpRequest) -> HttpResponse:
+    """405: somebody opened the address that a form is sent to, for example from their history."""
+    return _page(
+        request,
+        405,
+        _("Hier gibt es nichts zu lesen"),
+        _("Diese Adresse nimmt nur Formulare an. Gehen Sie zurück und senden Sie das Formular noch einmal."),
+    )
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403: the form was older than the session, or cookies are off."""
     return _page(

@@ -108,6 +108,17 @@ class Figure:
             "share": quantity(share, "%", 0 if share >= 1 else 1),
         }
 
+    @property
+    def trust(self) -> str:
+        """That quality control found nothing, in a sentence; empty if it did or if there was nothing to check."""
+        if self.n_flagged or not self.n:
+            return ""
+        return ngettext(
+            "Der Wert dieses Zeitraums hat alle Prüfungen bestanden.",
+            "Alle %(n)s Werte dieses Zeitraums haben die Prüfungen bestanden.",
+            self.n,
+        ) % {"n": number(self.n)}
+
 
 def figure_of(series: Series, prop: ObservedProperty, window: Window, *, key: str) -> Figure:
     """What a series says over a period. ``key`` makes ids of the picture unique in the page."""
@@ -234,9 +245,18 @@ def script_data(series: Sequence[dict[str, Any]], window: Window, gap: timedelta
 
 
 def script_line(
-    series: Series, name: str, points: Sequence[Point], *, unit: str, decimals: int
+    series: Series,
+    name: str,
+    points: Sequence[Point],
+    *,
+    unit: str,
+    decimals: int,
+    words: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
-    """One line of :func:`script_data`. ``series.thing`` and its municipality must be loaded."""
+    """One line of :func:`script_data`. ``series.thing`` and its municipality must be loaded.
+
+    ``words`` for yes and no are said instead of 100 and 0 %.
+    """
     digits = decimals + 1
 
     def short(value: float | None) -> float | None:
@@ -249,6 +269,7 @@ def script_line(
         "name": name,
         "unit": unit,
         "decimals": decimals,
+        **({"words": words} if words else {}),
         "points": [
             [
                 round(p.time.timestamp() * 1000),
@@ -307,7 +328,16 @@ def _lines(
     label = Label(key, f"{property_name(prop)}, {window.heading}", sentence, unit_label(unit))
     picture = line_chart([line], window.since, window.until, label, from_zero=truth or prop.unit == "%")
     data = script_data(
-        [script_line(series, property_name(prop), points, unit=unit_label(unit), decimals=decimals)],
+        [
+            script_line(
+                series,
+                property_name(prop),
+                points,
+                unit=unit_label(unit),
+                decimals=decimals,
+                words=truth_words(prop.slug) if truth and chart.resolution == "raw" else None,
+            )
+        ],
         window,
         gap,
     )

@@ -201,7 +201,8 @@ def text_of(prop: ObservedProperty, result: float | None, value: Any = None) -> 
 def meaning(slug: str, result: float | None) -> str:
     """What a number means, where there is a common word for it; empty elsewhere."""
     if result is None or not math.isfinite(result):
-        return ""
+        # The formula of the heat index begins there; a dash alone would look like a fault.
+        return _("erst ab 20 °C") if slug == "heat_index" else ""
     if slug == "utci" and (felt := utci_category(result)):
         return felt.name(language())
     if slug == "pet" and (felt := pet_category(result)):
@@ -223,11 +224,36 @@ def main_value(place: Place, known: Mapping[str, Value]) -> Value | None:
     return next(iter(known.values()), None)
 
 
-def headline(thing: Thing, known: Mapping[str, Value], properties: Mapping[str, ObservedProperty]) -> str:
-    """The most important things a place has to say now, in one line; empty if it says nothing now."""
+def headline(
+    thing: Thing,
+    known: Mapping[str, Value],
+    properties: Mapping[str, ObservedProperty],
+    *,
+    interval: str = "",
+) -> str:
+    """The most important things a place has to say now, in one line; empty if it says nothing now.
+
+    ``interval`` says over how long counts were counted: "15 Minuten".
+    """
     now = {slug: value.result for slug, value in known.items() if value.good is not None}
-    words = _HEADLINES.get(thing.kind, _headline_of_values)(thing, now, properties)
+    if thing.kind == "counter" and interval:
+        words = _headline_of_counter(now, interval)
+    else:
+        words = _HEADLINES.get(thing.kind, _headline_of_values)(thing, now, properties)
     return words[:1].upper() + words[1:]
+
+
+def _headline_of_counter(now: Mapping[str, float | None], interval: str) -> str:
+    parts = []
+    if (people := now.get("pedestrian_count")) is not None:
+        parts.append(
+            ngettext("%(n)s Mensch zu Fuß", "%(n)s Menschen zu Fuß", round(people)) % {"n": number(people)}
+        )
+    if (bicycles := now.get("bicycle_count")) is not None:
+        parts.append(ngettext("%(n)s Fahrrad", "%(n)s Fahrräder", round(bicycles)) % {"n": number(bicycles)})
+    if not parts:
+        return ""
+    return _("in %(interval)s %(counts)s") % {"interval": interval, "counts": _(" und ").join(parts)}
 
 
 def _headline_of_values(
@@ -316,6 +342,8 @@ def where_measured(height_m: float | None, surface: str) -> str:
     height = quantity(abs(height_m), "m", 0 if float(height_m).is_integer() else 1)
     if height_m < 0:
         return _("%(height)s unter der Erde") % {"height": height}
+    if height_m == 0:
+        return _("am Boden")
     if not surface:
         return _("%(height)s über dem Boden") % {"height": height}
     return _("%(height)s über %(surface)s") % {"height": height, "surface": surface_name(surface)}

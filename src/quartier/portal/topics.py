@@ -182,7 +182,10 @@ def _temperature(scene: Scene, city: City) -> Line | None:
         sentence = format_html(_("Gemessen an {place}."), place=_link(found[0].place, "1"))
     else:
         sentence = format_html(
-            _("Am wärmsten: {warmest} mit {high}. Am kühlsten: {coolest} mit {low}."),
+            _(
+                "Im Mittel von {n} Stationen. Am wärmsten: {warmest} mit {high}. Am kühlsten: {coolest} mit {low}."
+            ),
+            n=number(len(found)),
             warmest=_link(found[-1].place, "2"),
             high=quantity(found[-1].x, prop.unit, prop.decimals),
             coolest=_link(found[0].place, "3"),
@@ -201,7 +204,12 @@ def _felt(scene: Scene, city: City) -> Line | None:
     prop = scene.properties["utci"]
     mean = _mean(found)
     sentence = format_html(
-        _("Im Mittel {stress}. Am höchsten: {place} mit {high} ({highest})."),
+        ngettext(
+            "Gemessen an {place}: {stress}.",
+            "Im Mittel von {n} Stationen: {stress}. Am höchsten: {place} mit {high} ({highest}).",
+            len(found),
+        ),
+        n=number(len(found)),
         stress=meaning("utci", mean),
         place=_link(found[-1].place, "4"),
         high=quantity(found[-1].x, prop.unit),

@@ -103,7 +103,7 @@ def _spatial(german: bool, limits: Limits, detail: Mapping[str, Any]) -> str:
         if german:
             return "Der Wert weicht stark von den Stationen in der Nähe ab."
         return "The value differs strongly from the stations nearby."
-    middle = _value(expected, german, limits)
+    middle = _value(round(float(expected), 1), german, limits)
     if german:
         return f"Der Wert weicht stark von den {neighbours} Stationen in der Nähe ab (dort etwa {middle})."
     return f"The value differs strongly from the {neighbours} stations nearby (about {middle} there)."

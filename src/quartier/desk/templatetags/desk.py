@@ -195,6 +195,14 @@ def reason_title(code: str) -> str:
 
 
 @register.filter
+def fault(detail: str) -> str:
+    """The detail of a refusal; the code of a fault of the codec in front of it in plain words."""
+    code, colon, rest = detail.partition(": ")
+    known = words.CODEC_FAULTS.get(code)
+    return f"{known}: {rest}" if colon and known is not None else detail
+
+
+@register.filter
 def check_title(code: str) -> str:
     """A quality check in plain words."""
     return str(words.check(code).title)
@@ -204,6 +212,15 @@ def check_title(code: str) -> str:
 def action_title(code: str) -> str:
     """An action of the audit log in plain words."""
     return str(words.ACTIONS.get(code, code))
+
+
+@register.filter
+def who(actor: str) -> str:
+    """An actor of the audit log; what no person did in the page's language."""
+    before, name = actor.partition("command line")[::2]
+    if before or not name:
+        return actor
+    return _("Kommandozeile") + name
 
 
 @register.filter

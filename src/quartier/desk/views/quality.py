@@ -86,6 +86,8 @@ def finding_detail(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
         "sentences": _explained(finding),
         "spark": sparkline.draw(values, finding.first_time, finding.last_time, width=800, height=180),
         "values": values[-100:],
+        "since": values[0][0] if values else None,
+        "until": values[-1][0] if values else None,
         "lowest": min((value for _time, value, _flags in values if value is not None), default=None),
         "highest": max((value for _time, value, _flags in values if value is not None), default=None),
         "nearby": quality.nearby(finding),

@@ -70,6 +70,11 @@ class Panel:
     members: list[Compared]
     table: list[tuple[str, list[str]]] = field(default_factory=list)
 
+    @property
+    def doubted(self) -> bool:
+        """Whether the picture has crosses."""
+        return any(point.flagged for member in self.members for point in member.points)
+
 
 def _short_names(members: Sequence[Compared]) -> str:
     """Where all measure the same, only their places differ; returns what they measure, or nothing."""

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_safe
 from quartier.cities.models import District
 from quartier.cities.rules import NOBODY, Actor, actor_of
 from quartier.portal import data_queries, search
+from quartier.portal.alphabet import alphabetical
 from quartier.portal.classes import Class, class_of, classes_for
 from quartier.portal.context import City, cities
 from quartier.portal.data_queries import Place, Value
@@ -32,6 +33,8 @@ PAGE_SIZE: Final = 25
 MAP_LIST: Final = 100
 MAXIMUM_FEATURES: Final = 5000
 _CHOICES_KEPT_S: Final = 60
+# So many kinds have a colour of their own on the map.
+_COLOURS: Final = 8
 _SORTS: Final = ("name", "entfernung", "wert", "-wert")
 
 
@@ -170,6 +173,7 @@ def select(actor: Actor, filters: Filters) -> Selection:
         sort = ""
     sort = sort or ("" if ranks else "entfernung" if near else "name")
     rows = data_queries.places(things.order_by("name", "id"))
+    rows.sort(key=lambda place: alphabetical(place.name))
     if filters.state:
         awake = {
             pk for pk, (_time, is_awake) in data_queries.activity([p.id for p in rows]).items() if is_awake
@@ -261,7 +265,7 @@ def grouped(slugs: Sequence[str], properties: dict[str, ObservedProperty]) -> li
             prop = properties[slug]
             groups.setdefault(prop.category, []).append(Choice(slug, property_name(prop)))
     return [
-        (str(CATEGORIES.get(category, category)), sorted(entries, key=lambda c: str(c.label)))
+        (str(CATEGORIES.get(category, category)), sorted(entries, key=lambda c: alphabetical(str(c.label))))
         for category, entries in groups.items()
         if entries
     ]
@@ -318,7 +322,7 @@ def place_geojson(request: HttpRequest) -> HttpResponse:
     else:
         found = []
         kinds = _in_order(list({place.kind for place in places}))
-        numbers = {slug: index + 1 if index < 6 else 0 for index, slug in enumerate(kinds)}
+        numbers = {slug: index + 1 if index < _COLOURS else 0 for index, slug in enumerate(kinds)}
         legend = [{"class": numbers[slug], "label": str(kind_of(slug).many)} for slug in kinds]
     features = []
     for place in places[:MAXIMUM_FEATURES]:
@@ -327,6 +331,7 @@ def place_geojson(request: HttpRequest) -> HttpResponse:
         colour = class_of(found, value.good if value else None) if chosen else numbers[place.kind]
         feature["properties"]["class"] = colour
         features.append(feature)
+    legend += _unknown([feature["properties"] for feature in features], chosen=chosen is not None)
     body = {
         "type": "FeatureCollection",
         "features": features,
@@ -338,6 +343,16 @@ def place_geojson(request: HttpRequest) -> HttpResponse:
     response["Cache-Control"] = "private, max-age=10"
     response["Access-Control-Allow-Origin"] = "*"
     return response
+
+
+def _unknown(shown: Sequence[dict[str, Any]], *, chosen: bool) -> list[dict[str, Any]]:
+    """Lines of the legend for points that say nothing: those whose value is doubted, and those that are silent."""
+    lines: list[dict[str, Any]] = []
+    if chosen and any(one["class"] == 0 and not one["asleep"] for one in shown):
+        lines.append({"class": 0, "label": _("auffällig, zählt nicht")})
+    if any(one["asleep"] for one in shown):
+        lines.append({"class": 0, "label": _("schweigt"), "asleep": True})
+    return lines
 
 
 def _merged(found: Sequence[Class]) -> list[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from django.views.decorators.http import require_safe
 
 from quartier.cities.rules import actor_of
 from quartier.portal import data_queries
+from quartier.portal.alphabet import alphabetical
 from quartier.portal.axes import ZONE
 from quartier.portal.charts import Label, classes, histogram, share_bar, sparkline
 from quartier.portal.context import cities
@@ -100,7 +102,7 @@ def property_index(request: HttpRequest) -> HttpResponse:
         )
     context = {
         "groups": [
-            (CATEGORIES.get(category, category), sorted(entries, key=lambda e: e.name))
+            (CATEGORIES.get(category, category), sorted(entries, key=lambda e: alphabetical(e.name)))
             for category, entries in groups.items()
             if entries
         ]
@@ -124,7 +126,8 @@ def property_page(request: HttpRequest, slug: str) -> HttpResponse:
     now = timezone.now()
     ranked = _ranked(places, prop, now)
     sort = request.GET.get("sort", "")
-    sort = sort if sort in _SORTS else "-wert"
+    # Degrees of a compass are no more or less: they have no ranks.
+    sort = sort if sort in _SORTS else "name" if prop.circular else "-wert"
     page: Page[Ranked] = Paginator(_sorted(ranked, sort), PAGE_SIZE).get_page(request.GET.get("seite"))
     numbers = [r.x for r in ranked if r.x is not None]
     name = property_name(prop)
@@ -137,6 +140,7 @@ def property_page(request: HttpRequest, slug: str) -> HttpResponse:
         "theme": city.theme if city else "",
         "count": len(places),
         "sums": prop.aggregation == "sum",
+        "with_ranks": not prop.circular and not is_boolean(prop),
         "sentence": _sentence(ranked, prop),
         "page": page,
         "sort": sort,
@@ -182,7 +186,7 @@ def _ranked(places: Sequence[Place], prop: ObservedProperty, now: datetime) -> l
                 text or text_of(prop, value.result, value.value),
             )
         )
-    rows.sort(key=lambda r: (r.x is None, -(r.x or 0.0), r.place.name))
+    rows.sort(key=lambda r: (r.x is None, -(r.x or 0.0), alphabetical(r.place.name)))
     known = [r.x for r in rows if r.x is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     return [
@@ -210,11 +214,18 @@ def _number(value: Value, prop: ObservedProperty, totals: Mapping[int, float]) -
 
 def _sorted(rows: Sequence[Ranked], sort: str) -> list[Ranked]:
     if sort == "wert":
-        return sorted(rows, key=lambda r: (r.x is None, r.x or 0.0, r.place.name))
+        return sorted(rows, key=lambda r: (r.x is None, r.x or 0.0, alphabetical(r.place.name)))
     if sort == "name":
-        return sorted(rows, key=lambda r: r.place.name.casefold())
+        return sorted(rows, key=lambda r: alphabetical(r.place.name))
     if sort == "stadtteil":
-        return sorted(rows, key=lambda r: (r.place.city, r.place.district or "\uffff", r.place.name))
+        return sorted(
+            rows,
+            key=lambda r: (
+                r.place.city,
+                alphabetical(r.place.district or "\uffff"),
+                alphabetical(r.place.name),
+            ),
+        )
     if sort == "zeit":
         return sorted(rows, key=lambda r: r.shown.value.time, reverse=True)
     return list(rows)
@@ -232,7 +243,13 @@ def _sentence(rows: Sequence[Ranked], prop: ObservedProperty) -> str:
             "all": number(len(known)),
         }
     if prop.circular:
-        return _("%(n)s Orte senden gerade.") % {"n": number(len(known))}
+        words_of = [meaning(prop.slug, r.x) or text_of(prop, r.x) for r in known]
+        most, n = Counter(words_of).most_common(1)[0]
+        return _("Gerade am häufigsten: %(most)s, an %(n)s von %(all)s Orten.") % {
+            "most": most,
+            "n": number(n),
+            "all": number(len(known)),
+        }
     values = [r.x or 0.0 for r in known]
     words = {
         "n": number(len(known)),

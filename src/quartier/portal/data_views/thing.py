@@ -28,6 +28,7 @@ from quartier.portal.presentation import (
     headline,
     is_boolean,
     kind_of,
+    meaning,
     property_name,
     property_text,
     reasons,
@@ -59,6 +60,7 @@ class Card:
     picture: SafeString | None
     address: str
     current: bool
+    absent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,18 @@ def _cards(
             picture = sparkline(values, title=title, bars=sums)
         name = property_name(prop) + (f" ({series.channel})" if series.channel else "")
         shown = show(_value(series, newest, now), prop) if newest else None
-        cards.append(Card(series, shown, name, picture, _address(series, found), series == chosen))
+        current = series == chosen
+        cards.append(
+            Card(
+                series,
+                shown,
+                name,
+                picture,
+                _address(series, found),
+                current,
+                "" if shown else meaning(prop.slug, None),
+            )
+        )
     return cards
 
 
@@ -235,16 +248,22 @@ def thing_page(request: HttpRequest, municipality: str, key: str) -> HttpRespons
         Deployment.objects.filter(thing=thing).select_related("device__device_type").order_by("-since")
     )
     present = [d for d in deployments if d.until is None or d.until > now]
+    mounted = [Mounted(d, every_so_often(d.device.expected_interval_s)) for d in present]
     cards = _cards(told, latest, chosen, found, now)
     figure = figure_of(chosen, chosen.observed_property, found, key="verlauf") if chosen else None
     newest = max((value.time for value in values.values()), default=None)
+    # The sentence is as old as its first value, not as the newest of all.
+    spoken = next(
+        (v for s in kind_of(thing.kind).properties if (v := values.get(s)) and v.good is not None), None
+    )
     later = found.later(today)
     context = {
         "thing": thing,
         "theme": thing.municipality.theme or thing.municipality.slug,
         "kind": kind_of(thing.kind),
-        "headline": headline(thing, values, properties),
+        "headline": headline(thing, values, properties, interval=mounted[0].interval if mounted else ""),
         "newest": newest,
+        "measured_at": spoken.time if spoken else newest,
         "awake": any(value.awake for value in values.values()),
         "where": where_measured(present[0].height_above_ground_m, thing.surface) if present else "",
         "surface": surface_name(thing.surface),
@@ -271,7 +290,7 @@ def thing_page(request: HttpRequest, municipality: str, key: str) -> HttpRespons
         ],
         "earlier": _tab(chosen, found.period.slug, found.earlier) if found.earlier else "",
         "later": _tab(chosen, found.period.slug, later) if found.last_day else "",
-        "present": [Mounted(d, every_so_often(d.device.expected_interval_s)) for d in present],
+        "present": mounted,
         "former": [d for d in deployments if d not in present],
         "nearby": _nearby(actor, thing),
         "dataset": dataset_of(thing),
