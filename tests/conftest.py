@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+from hypothesis import settings
 
 from quartier.engines import nats
 from quartier.engines.bus import Bus
 from quartier.engines.pools import Pool, async_pool
+
+# How long an example takes says how busy the machine is; what must be quick is measured by a test of its own.
+settings.register_profile("quartier", deadline=None)
+settings.load_profile("quartier")
 
 
 @pytest.fixture(scope="session")
