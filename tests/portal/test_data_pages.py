@@ -286,6 +286,12 @@ def test_doubted_value_is_shown_with_its_reason_and_does_not_count(data: DataSce
     assert html.count('class="q-chart-flag"') == 1
 
 
+def test_value_that_never_changes_has_no_lowest_and_highest(data: DataScene, client: Client) -> None:
+    text = read(client, "/orte/dortmund/do-2/?messgroesse=air_temperature")
+    assert "In den letzten 24 Stunden durchgehend 15,0 °C." in text
+    assert "Am niedrigsten" not in text
+
+
 @pytest.mark.parametrize("period", ["tag", "woche", "monat", "jahr", "unsinn"])
 def test_every_period_has_sentence_picture_and_table(data: DataScene, client: Client, period: str) -> None:
     html = client.get(f"/orte/dortmund/do-1/?messgroesse=air_temperature&zeitraum={period}").content.decode()

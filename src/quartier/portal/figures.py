@@ -312,6 +312,9 @@ def _lines(
     elif truth:
         values |= {"share": quantity(100 * total / n, "%"), "yes": truth_words(prop.slug)[0]}
         sentence = _("%(when)s zu %(share)s der Zeit %(yes)s.") % values
+    elif found[0].min == found[1].max:
+        values |= {"mean": quantity(total / n, prop.unit, prop.decimals)}
+        sentence = _("%(when)s durchgehend %(mean)s.") % values
     else:
         lowest, highest = found
         values |= {
