@@ -56,8 +56,9 @@ class Gateway(models.Model):
         blank=True,
         help_text="networks (CIDR) it may speak from; empty: any",
     )
-    token_digest = models.BinaryField(null=True, blank=True, editable=False, help_text="SHA-256 of its token")
-    certificate = models.CharField(max_length=64, blank=True, help_text="SHA-256 of its client certificate")
+    credentials = models.JSONField(
+        default=list, editable=False, help_text="SHA-256 of its tokens and client certificates, hexadecimal"
+    )
     settings = models.JSONField(default=dict, blank=True, help_text="what its protocol needs to know")
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)
@@ -192,6 +193,7 @@ class Session(models.Model):
     network_downlink_counter = models.BigIntegerField(default=0)
     application_downlink_counter = models.BigIntegerField(default=0)
     mac = models.JSONField(default=dict, blank=True)
+    writer = models.BigIntegerField(default=0, help_text="which process counted last")
     gateway = models.BinaryField(max_length=8, null=True, blank=True)
     peer = models.CharField(max_length=60, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
