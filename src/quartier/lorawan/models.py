@@ -113,6 +113,14 @@ class DeviceProfile(models.Model):
     extra_frequencies_hz = models.JSONField(
         default=list, blank=True, help_text="further channels that devices are told of (at most 5)"
     )
+    downlink_frequencies_hz = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="where RX1 opens instead, by index of the uplink channel (DlChannelReq)",
+    )
+    # Of LoRaWAN 1.1: limit and delay of ADRParamSetupReq, count and time of RejoinParamSetupReq.
+    adr_ack_exponents = models.JSONField(null=True, blank=True)
+    rejoin_exponents = models.JSONField(null=True, blank=True)
     status_interval_s = models.PositiveIntegerField(
         default=86_400, help_text="how often the battery is asked for; 0: never"
     )

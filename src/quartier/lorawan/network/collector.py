@@ -1,0 +1,151 @@
+"""Copies of one frame are one frame: whatever gateways of either network hear of it within 200 ms.
+
+Who hears it later is told apart from a device that repeats itself by time alone: a device that sends a frame again has to
+wait for its second receive window first (TS001-1.0.4 §4.3.1.1), so the same bytes before that are a copy that a slow
+network brought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from quartier.lorawan import metrics
+from quartier.lorawan.network.outcome import Outcome
+from quartier.lorawan.types import Reception
+
+WINDOW_S: Final = 0.2
+# From the first reception; the second windows open after 2 s and after 6 s at the earliest.
+_SAME_DATA_S: Final = 1.8
+_SAME_JOIN_S: Final = 5.5
+_MOST_RECEPTIONS: Final = 64
+_MOST_OPEN: Final = 20_000
+_KEPT: Final = 100_000
+
+
+class Frame:
+    """One frame on its way, with everybody who heard it."""
+
+    __slots__ = ("_outcome", "_waiting", "began", "due", "last", "phy", "receptions", "until")
+
+    def __init__(self, first: Reception, now: float, due: float, until: float) -> None:
+        self.phy = first.phy
+        self.receptions = [first]
+        self.began = now
+        self.last = now
+        self.due = due
+        self.until = until
+        self._outcome: Outcome | None = None
+        self._waiting: list[asyncio.Future[Outcome]] | None = None
+
+    def add(self, reception: Reception, now: float) -> None:
+        """One more reception; of a gateway that says the same twice, the better one counts."""
+        self.last = now
+        for index, one in enumerate(self.receptions):
+            if one.gateway == reception.gateway and one.peer == reception.peer:
+                if reception.snr_db > one.snr_db:
+                    self.receptions[index] = reception
+                return
+        if len(self.receptions) < _MOST_RECEPTIONS:
+            self.receptions.append(reception)
+
+    def best(self) -> list[Reception]:
+        """Receptions, best first: by signal to noise, and by strength where it is so good that it says nothing."""
+        return sorted(self.receptions, key=lambda one: (min(one.snr_db, 10.0), one.rssi_dbm), reverse=True)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of it; None while that is open."""
+        return self._outcome
+
+    def settle(self, outcome: Outcome) -> None:
+        """What became of it; the first word counts."""
+        if self._outcome is not None:
+            return
+        self._outcome = outcome
+        for future in self._waiting or ():
+            if not future.done():
+                future.set_result(outcome)
+        self._waiting = None
+
+    def wait(self) -> asyncio.Future[Outcome]:
+        """A future that gets the outcome."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if self._outcome is not None:
+            future.set_result(self._outcome)
+        else:
+            self._waiting = [*(self._waiting or ()), future]
+        return future
+
+
+class Collector:
+    """Collects receptions and hands over each frame once, when its window has closed."""
+
+    def __init__(self, handle: Callable[[Frame], None], *, window_s: float = WINDOW_S) -> None:
+        self._handle = handle
+        self._window_s = window_s
+        self._frames: dict[bytes, Frame] = {}
+        self._open: deque[Frame] = deque()
+        self._data: deque[Frame] = deque()
+        self._joins: deque[Frame] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, reception: Reception) -> bool:
+        """Take one reception; False where it is a late copy of a frame that was handed over already.
+
+        Raises OverflowError while too many frames are open.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        frame = self._frames.get(reception.phy)
+        if frame is not None and now < frame.due:
+            frame.add(reception, now)
+            return True
+        if frame is not None and now < frame.until:
+            metrics.LATE_COPIES.inc()
+            return False
+        if len(self._open) >= _MOST_OPEN:
+            raise OverflowError("too many frames at once")
+        # Join and rejoin requests are types 0 and 6.
+        join = bool(reception.phy) and reception.phy[0] >> 5 in (0, 6)
+        frame = Frame(
+            reception, now, now + self._window_s, now + max(self._window_s, _SAME_JOIN_S if join else _SAME_DATA_S)
+        )
+        self._frames[reception.phy] = frame
+        self._open.append(frame)
+        (self._joins if join else self._data).append(frame)
+        if self._timer is None:
+            self._timer = loop.call_at(frame.due, self._tick, loop)
+        return True
+
+    def find(self, phy: bytes) -> Frame | None:
+        """The frame with these bytes, while it is remembered."""
+        return self._frames.get(phy)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time() + 0.002  # what is due in a moment need not wake us again
+        while self._open and self._open[0].due <= now:
+            self._handle(self._open.popleft())
+        self._forget(self._data, now)
+        self._forget(self._joins, now)
+        self._timer = loop.call_at(self._open[0].due, self._tick, loop) if self._open else None
+
+    def _forget(self, frames: deque[Frame], now: float) -> None:
+        while frames and (frames[0].until <= now or len(frames) > _KEPT):
+            frame = frames.popleft()
+            if self._frames.get(frame.phy) is frame:
+                del self._frames[frame.phy]
+
+    def close(self) -> None:
+        """Drop what is open: nothing of it was promised to anybody."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._open:
+            self._open.popleft().settle(Outcome(accepted=False))
+
