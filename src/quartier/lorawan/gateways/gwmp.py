@@ -264,7 +264,7 @@ def parse_acknowledgement(body: bytes) -> Acknowledgement:
         raise GwmpError(f"txpk_ack: {_told(error)}") from None
     if ack is None:
         return Acknowledgement()
-    error = (ack.error or "").strip().upper()[:40]
+    refused = (ack.error or "").strip().upper()[:40]
     power = ack.value
     if isinstance(power, str):
         try:
@@ -273,7 +273,7 @@ def parse_acknowledgement(body: bytes) -> Acknowledgement:
             power = None
     if power is not None and not -100 <= power <= 100:
         power = None
-    return Acknowledgement("" if error == "NONE" else error, (ack.warn or "").strip().upper()[:40], power)
+    return Acknowledgement("" if refused == "NONE" else refused, (ack.warn or "").strip().upper()[:40], power)
 
 
 def pull_response(

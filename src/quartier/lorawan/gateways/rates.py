@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quartier.lorawan.frames.airtime import time_on_air_s
-from quartier.lorawan.frames.modulation import Fsk, Lora
+from quartier.lorawan.frames.modulation import DataRate, Fsk, Lora
 from quartier.lorawan.frames.regions import Region
 
 
@@ -14,6 +14,7 @@ class Rates:
         self.region = region
         self._index: dict[str | int, int] = {}
         self._spelling: dict[int, str | int] = {}
+        self._number = {rate: index for index, rate in region.data_rates.items()}
         for index, rate in region.data_rates.items():
             if isinstance(rate, Lora | Fsk):
                 spelling = rate.name if isinstance(rate, Lora) else rate.bit_rate
@@ -23,6 +24,10 @@ class Rates:
     def index(self, spelling: str | int) -> int | None:
         """The number of a data rate, None where the region does not use it."""
         return self._index.get(spelling)
+
+    def index_of(self, data_rate: DataRate) -> int | None:
+        """The number of a data rate, None where the region does not use it."""
+        return self._number.get(data_rate)
 
     def spelling(self, index: int) -> str | int | None:
         """How GWMP calls a data rate; None where gateways cannot send it."""

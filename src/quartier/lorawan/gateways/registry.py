@@ -170,11 +170,13 @@ class Live:
         """Whether something can be sent to it."""
         return self.link is not None and now - self.seen_monotonic < _OFFLINE_AFTER_S
 
-    def describe(self, *, version: str = "", model: str = "", **status: Any) -> None:
+    def describe(
+        self, *, version: str = "", model: str = "", status: Mapping[str, Any] | None = None
+    ) -> None:
         """Keep what the gateway says of itself."""
         self.version = version[:_MOST_TEXT] or self.version
         self.model = model[:_MOST_TEXT] or self.model
-        self.status.update(status)
+        self.status.update(status or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,8 +311,8 @@ class Registry:
             )
         )
 
-    def sign_in(self, gateway: Gateway, token: str, certificate: bytes | None) -> None:
-        """Check a token or a client certificate (DER). Raises Refused."""
+    def sign_in(self, gateway: Gateway, token: str, certificate: bytes | None) -> bytes:
+        """Check a token or a client certificate (DER); which credential it is. Raises Refused."""
         shown = [hashlib.sha256(value).digest() for value in (token.encode(), certificate) if value]
         if not gateway.credentials:
             raise Refused(Discarded.UNAUTHORISED, "no token or certificate is registered")
@@ -320,7 +322,7 @@ class Registry:
             for known in gateway.credentials:
                 if hmac.compare_digest(digest, known):
                     self.gateways.signed_in(gateway.eui, known)
-                    return
+                    return known
         raise Refused(Discarded.UNAUTHORISED, "wrong token or certificate")
 
     def forget(self, euis: Sequence[Eui]) -> None:

@@ -139,9 +139,9 @@ class UdpServer(asyncio.DatagramProtocol):
                     address=str(addr[0]),
                     frequency_hz=heard.frequency_hz,
                 )
-        for error in push.errors:
+        for detail in push.errors:
             self._registry.refuse(
-                Refused(Discarded.MALFORMED, error), _PROTOCOL, gateway=gateway.eui, address=str(addr[0])
+                Refused(Discarded.MALFORMED, detail), _PROTOCOL, gateway=gateway.eui, address=str(addr[0])
             )
 
     def _on_heard(self, gateway: Gateway, live: Live, heard: Heard, at: datetime, now: float) -> None:
@@ -265,4 +265,4 @@ def _note_status(live: Live, status: Mapping[str, Any]) -> None:
         if isinstance(value := status.get(field), int | float) and not isinstance(value, bool)
     }
     version = status.get("pfrm") or status.get("desc") or ""
-    live.describe(version=version if isinstance(version, str) else "", **known)
+    live.describe(version=version if isinstance(version, str) else "", status=known)
