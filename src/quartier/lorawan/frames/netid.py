@@ -5,6 +5,7 @@ The first bits of a DevAddr tell the type, the next ones the NwkID: the low bits
 
 from __future__ import annotations
 
+from string import hexdigits
 from typing import NamedTuple, Self
 
 from .errors import FrameError, check_range
@@ -33,16 +34,13 @@ class Prefix(NamedTuple):
     def parse(cls, text: str) -> Self:
         """From such as 00E20000/15; a bare address is a block of one. Raises FrameError."""
         address, slash, length = text.strip().partition("/")
-        if len(address) != 8:
-            raise FrameError("dev_addr", f"“{address}” is not eight hexadecimal digits")
-        try:
-            start = int.from_bytes(bytes.fromhex(address))
-        except ValueError:
-            raise FrameError("dev_addr", f"“{address}” is not eight hexadecimal digits") from None
+        if len(address) != 8 or not all(digit in hexdigits for digit in address):
+            raise FrameError("dev_addr", f"“{address[:40]}” is not eight hexadecimal digits")
+        start = int(address, 16)
         if not slash:
             return cls(start, 32)
         if not (length.isascii() and length.isdigit() and len(length) <= 2 and int(length) <= 32):
-            raise FrameError("length", f"“{length}” is not a number from 0 to 32")
+            raise FrameError("length", f"“{length[:40]}” is not a number from 0 to 32")
         bits = int(length)
         if start & (1 << 32 - bits) - 1:
             raise FrameError("dev_addr", f"{address} has bits set behind the first {bits}")
