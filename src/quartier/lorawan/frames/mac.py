@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from . import commands
 from .commands import Command, Parsed, Vocabulary, bits, down, flag, hertz, up
 from .errors import FrameError
 
@@ -331,6 +332,9 @@ STICKY: Final[tuple[type[Command], ...]] = (RXParamSetupAns, RXTimingSetupAns, D
 def parse(data: bytes, *, uplink: bool) -> Parsed:
     """What devices (``uplink``) or networks say. Never raises."""
     return MAC.parse(data, uplink=uplink)
+
+
+serialise = commands.serialise
 
 
 def device_time(gps_ms: int) -> DeviceTimeAns:
