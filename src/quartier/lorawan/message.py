@@ -32,7 +32,10 @@ class HeardBy(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class Up(msgspec.Struct, gc=False):
-    """One accepted uplink. ``data`` is base64 in JSON; ``frequency`` in Hz, ``dr`` the data rate's number."""
+    """One accepted uplink. ``data`` is base64 in JSON; ``frequency`` in Hz, ``dr`` the data rate's number.
+
+    ``battery`` is in percent, as the device last answered to DevStatusReq.
+    """
 
     dev_eui: str = msgspec.field(name="devEui")
     dev_addr: str = msgspec.field(name="devAddr")
@@ -45,6 +48,7 @@ class Up(msgspec.Struct, gc=False):
     data_rate: int = msgspec.field(name="dr")
     frequency: int
     receptions: list[HeardBy]
+    battery: int | None = None
     tags: dict[str, str] = {}
 
 
@@ -84,6 +88,7 @@ def parse(message: RawMessage, settings: Mapping[str, Any]) -> Sequence[Uplink]:
             rssi_dbm=max(r.rssi for r in heard) if heard else None,
             snr_db=max(r.snr for r in heard) if heard else None,
             gateways=len(heard) or None,
+            battery_percent=up.battery,
             variables=up.tags,
         ),
     )

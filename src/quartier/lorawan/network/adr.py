@@ -1,9 +1,9 @@
 """Adaptive data rate: as fast and as quiet as a device can be and still be heard.
 
-From the best SNR of each of the last 20 uplinks: what is left above the floor of the data rate and a margin is spent in
-steps of 3 dB, first on a faster data rate, then on less power. Where something is missing, power goes up again; a slower
-data rate is the device's own choice (it asks by ADRACKReq), because a server that hears nothing cannot decide. With
-fewer than 20 uplinks 2.5 dB more are kept, and power is not lowered. How often a frame is repeated follows from
+From the best SNR of each of the last 20 uplinks: what is left above the floor of the data rate and a margin is spent
+in steps of 3 dB, first on a faster data rate, then on less power. Where something is missing, power goes up again; a
+slower data rate is the device's own choice (it asks by ADRACKReq), because a server that hears nothing cannot decide.
+With fewer than 20 uplinks 2.5 dB more are kept, and power is not lowered. How often a frame is repeated follows from
 how many were lost.
 """
 
@@ -37,9 +37,7 @@ def remember(history: bytes, counter: int, snr_db: float) -> bytes:
     return (history + _ENTRY.pack(counter & 0xFFFF, centi_db))[-HISTORY * _ENTRY.size :]
 
 
-def decide(
-    history: bytes, now: Setting, *, margin_db: float, fastest: int, weakest: int
-) -> Setting:
+def decide(history: bytes, now: Setting, *, margin_db: float, fastest: int, weakest: int) -> Setting:
     """What the device should use. ``fastest`` and ``weakest`` are the limits of data rate and power index."""
     entries = list(_ENTRY.iter_unpack(history))
     if not entries:

@@ -1,8 +1,8 @@
 """Copies of one frame are one frame: whatever gateways of either network hear of it within 200 ms.
 
-Who hears it later is told apart from a device that repeats itself by time alone: a device that sends a frame again has to
-wait for its second receive window first (TS001-1.0.4 §4.3.1.1), so the same bytes before that are a copy that a slow
-network brought.
+Who hears it later is told apart from a device that repeats itself by time alone: a device that sends a frame again
+has to wait for its second receive window first (TS001-1.0.4 §4.3.1.1), so the same bytes before that are a copy that
+a slow network brought.
 """
 
 from __future__ import annotations
@@ -114,7 +114,10 @@ class Collector:
         # Join and rejoin requests are types 0 and 6.
         join = bool(reception.phy) and reception.phy[0] >> 5 in (0, 6)
         frame = Frame(
-            reception, now, now + self._window_s, now + max(self._window_s, _SAME_JOIN_S if join else _SAME_DATA_S)
+            reception,
+            now,
+            now + self._window_s,
+            now + max(self._window_s, _SAME_JOIN_S if join else _SAME_DATA_S),
         )
         self._frames[reception.phy] = frame
         self._open.append(frame)
@@ -148,4 +151,3 @@ class Collector:
             self._timer = None
         while self._open:
             self._open.popleft().settle(Outcome(accepted=False))
-

@@ -1,8 +1,9 @@
 """What device and network tell each other by MAC commands (TS001-1.0.4 §5, LoRaWAN 1.1 §5).
 
-The state of a session says what the device uses as far as it has confirmed it. What the device profile wants differently is
-asked for, again with each downlink until it is answered, but not for ever; what a device refuses is not asked again.
-New receive parameters hold from the answer on: the windows of the uplink that carries the answer are the new ones.
+The state of a session says what the device uses as far as it has confirmed it. What the device profile wants
+differently is asked for, again with each downlink until it is answered, but not for ever; what a device refuses is
+not asked again. New receive parameters hold from the answer on: the windows of the uplink that carries the answer are
+the new ones.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from quartier.lorawan.frames import mac
-from quartier.lorawan.frames.mac_fields import Command
+from quartier.lorawan.frames.commands import Command
 from quartier.lorawan.frames.regions import Region
 from quartier.lorawan.network import adr
 from quartier.lorawan.sessions import MacState, Profile, Session
@@ -54,7 +55,9 @@ class Request:
     values: list[int]
 
 
-def initial(profile: Profile, region: Region, frequencies_hz: Iterable[int] = (), *, abp: bool = False) -> MacState:
+def initial(
+    profile: Profile, region: Region, frequencies_hz: Iterable[int] = (), *, abp: bool = False
+) -> MacState:
     """The state after a join with these channels (CFList), or that of an ABP device as it was made.
 
     A device that joins is told the profile's receive parameters with the join accept.
@@ -127,7 +130,11 @@ def _hear_one(  # noqa: PLR0917
             state.device_class = "C" if command.device_class == mac.DeviceClass.C else "A"
             heard.answers.append(mac.DeviceModeConf(device_class=command.device_class))
         case mac.DevStatusAns():
-            state.battery, state.margin_db, state.status_at = command.battery, command.margin_db, int(time.time())
+            state.battery, state.margin_db, state.status_at = (
+                command.battery,
+                command.margin_db,
+                int(time.time()),
+            )
             _answered(state, "status")
             heard.notes["battery"] = command.battery
         case mac.LinkADRAns():
@@ -241,7 +248,9 @@ def requests(session: Session, uplink: Uplink, region: Region, *, now_s: int) ->
             ask(f"downlink:{index}", mac.DlChannelReq(channel=index, frequency_hz=hertz), [index, hertz])
     if profile.maximum_eirp_dbm is not None or profile.uplink_dwell_time or profile.downlink_dwell_time:
         tx = [
-            _eirp_index(profile.maximum_eirp_dbm if profile.maximum_eirp_dbm is not None else region.max_eirp_dbm),
+            _eirp_index(
+                profile.maximum_eirp_dbm if profile.maximum_eirp_dbm is not None else region.max_eirp_dbm
+            ),
             int(profile.uplink_dwell_time),
             int(profile.downlink_dwell_time),
         ]
@@ -325,6 +334,10 @@ def asked(session: Session, sent: Iterable[Request], *, now_s: int) -> None:
 
 
 def _eirp_index(eirp_dbm: float) -> int:
-    fitting = [n for n in range(16) if mac.TxParamSetupReq(max_eirp=n, uplink_dwell_time=False,
-               downlink_dwell_time=False).max_eirp_dbm <= eirp_dbm]
+    fitting = [
+        n
+        for n in range(16)
+        if mac.TxParamSetupReq(max_eirp=n, uplink_dwell_time=False, downlink_dwell_time=False).max_eirp_dbm
+        <= eirp_dbm
+    ]
     return max(fitting, default=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -15,6 +14,7 @@ from quartier.lorawan.frames.keys import multicast_session
 from quartier.lorawan.keyring import GROUP, Keyring
 from quartier.lorawan.types import Eui
 
+_REMEMBERED: Final = 10_000
 _OPEN: Final = """
 SELECT d.id, d.device_id, d.group_id, d.port, d.payload, d.confirmed, d.priority, d.expires_at, d.attempts
 FROM lorawan_downlink d WHERE d.state = 'queued' ORDER BY d.priority DESC, d.id LIMIT 50000
@@ -28,7 +28,7 @@ UPDATE lorawan_downlink d SET state = v.state, reason = v.reason, detail = left(
     gateway = CASE WHEN v.gateway <> '' THEN v.gateway ELSE d.gateway END,
     peer = CASE WHEN v.gateway <> '' THEN v.peer ELSE d.peer END,
     sent_at = coalesce(v.sent_at, d.sent_at),
-    done_at = CASE WHEN v.state IN ('queued', 'sending') OR v.state = 'sent' AND d.confirmed THEN NULL ELSE now() END
+    done_at = CASE WHEN v.state = 'queued' OR v.state = 'sent' AND d.confirmed THEN NULL ELSE now() END
 FROM unnest(%(id)s::bigint[], %(state)s::text[], %(reason)s::text[], %(detail)s::text[], %(gateway)s::text[],
             %(peer)s::text[], %(sent_at)s::timestamptz[]) AS v(id, state, reason, detail, gateway, peer, sent_at)
 WHERE d.id = v.id AND d.state IN ('queued', 'sending', 'sent')
@@ -63,6 +63,8 @@ class Item(msgspec.Struct, kw_only=True):
     attempts: int = 0
     busy: bool = False
     """On its way, or waiting for an acknowledgement."""
+    waiting: bool = False
+    """Sent, and the device has not said yet that it has it."""
 
 
 class Group(NamedTuple):
@@ -97,7 +99,8 @@ class Queue:
         self._by_device: dict[int, list[Item]] = {}
         self._by_group: dict[int, list[Item]] = {}
         self._told: list[_Told] = []
-        self._told_wake = asyncio.Event()
+        # What is done must not come back with a row that was read before that was written.
+        self._done: dict[int, None] = {}
         self.groups: dict[int, Group] = {}
 
     async def interrupted(self) -> None:
@@ -107,7 +110,6 @@ class Queue:
 
     async def reload(self, keyring: Keyring) -> list[Item]:
         """Bring memory up to date; returns the items that are new."""
-        told = {one.id for one in self._told}
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_OPEN)
             rows = await cursor.fetchall()
@@ -132,7 +134,7 @@ class Queue:
                 self._forget(item)
         new: list[Item] = []
         for row in rows:
-            if row[0] in self._items or row[0] in told:
+            if row[0] in self._items or row[0] in self._done:
                 continue
             item = Item(
                 id=row[0],
@@ -212,16 +214,25 @@ class Queue:
         sent_at: datetime | None = None,
     ) -> None:
         """Write what became of an item, soon; one that is done is forgotten."""
-        item.busy = state in ("sending", "sent") and (state == "sending" or item.confirmed)
-        if state not in ("queued", "sending") and not item.busy:
-            self._forget(item)
+        item.waiting = state == "sent" and item.confirmed
+        item.busy = item.waiting
+        if state != "queued" and not item.waiting:
+            self.withdraw(item)
         self._told.append(_Told(item.id, state, reason, detail, gateway, peer, sent_at))
-        self._told_wake.set()
+
+    def take(self, item: Item) -> None:
+        """An item goes out with the next commit of counters."""
+        item.busy = True
+        item.attempts += 1
+        self._told = [one for one in self._told if one.id != item.id]
 
     def withdraw(self, item: Item) -> None:
-        """Somebody has cancelled an item."""
+        """Nothing more is to be done for an item."""
         item.busy = False
         self._forget(item)
+        self._done[item.id] = None
+        if len(self._done) > _REMEMBERED:
+            del self._done[next(iter(self._done))]
 
     async def take_group_counter(self, item: Item) -> int | None:
         """A group's next counter for an item, durable; None where the item or the group is gone."""
@@ -239,11 +250,13 @@ class Queue:
         last: dict[int, _Told] = {}
         for one in told:
             before = last.get(one.id)
-            if before is not None and not one.gateway:
-                one = one._replace(
+            last[one.id] = (
+                one
+                if before is None or one.gateway
+                else one._replace(
                     gateway=before.gateway, peer=before.peer, sent_at=one.sent_at or before.sent_at
                 )
-            last[one.id] = one
+            )
         columns: dict[str, list[Any]] = {
             name: [getattr(one, name) for one in last.values()] for name in _Told._fields
         }
@@ -253,11 +266,3 @@ class Queue:
         except BaseException:
             self._told = [*told, *self._told]
             raise
-
-    async def wait(self, timeout_s: float) -> None:
-        """Until something was told, or the time is over."""
-        try:
-            await asyncio.wait_for(self._told_wake.wait(), timeout_s)
-        except TimeoutError:
-            return
-        self._told_wake.clear()

@@ -17,8 +17,8 @@ from quartier.engines.pools import Pool
 
 _KEPT_LINES: Final = 20_000
 _COPY: Final = (
-    "COPY lorawan_frame (at, municipality_id, device_id, dev_eui, dev_addr, direction, kind, outcome, counter, port, size,"
-    " data_rate, frequency_hz, gateways, detail) FROM STDIN"
+    "COPY lorawan_frame (at, municipality_id, device_id, dev_eui, dev_addr, direction, kind, outcome, counter, port,"
+    " size, data_rate, frequency_hz, gateways, detail) FROM STDIN"
 )
 _HOURS: Final = """
 INSERT INTO lorawan_gatewayhour AS h

@@ -21,7 +21,8 @@ FROM lorawan_loradevice d LEFT JOIN lorawan_joinstate j ON j.device_id = d.id WH
 # A nonce that was used, or a join nonce that somebody else has given out meanwhile, leaves all tables as they are.
 _TAKE: Final = """
 WITH state AS (
-    INSERT INTO lorawan_joinstate AS j (device_id, last_dev_nonce, join_nonce, rejoin_counter_0, rejoin_counter_1, joined_at)
+    INSERT INTO lorawan_joinstate AS j
+        (device_id, last_dev_nonce, join_nonce, rejoin_counter_0, rejoin_counter_1, joined_at)
     SELECT %(device)s, %(dev_nonce)s, %(join_nonce)s, -1, -1, now()
     WHERE NOT %(random)s OR NOT EXISTS (
         SELECT FROM lorawan_devnonce n
@@ -38,7 +39,8 @@ WITH state AS (
 """
 _TAKE_REJOIN: Final = """
 WITH state AS (
-    INSERT INTO lorawan_joinstate AS j (device_id, last_dev_nonce, join_nonce, rejoin_counter_0, rejoin_counter_1, joined_at)
+    INSERT INTO lorawan_joinstate AS j
+        (device_id, last_dev_nonce, join_nonce, rejoin_counter_0, rejoin_counter_1, joined_at)
     VALUES (%(device)s, -1, %(join_nonce)s, %(counter_0)s, %(counter_1)s, now())
     ON CONFLICT (device_id) DO UPDATE
         SET join_nonce = excluded.join_nonce, joined_at = now(),
