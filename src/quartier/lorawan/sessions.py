@@ -6,15 +6,17 @@ state of their MAC layer) stays the text that the database gave until somebody l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from quartier.lorawan.frames.crypto import SessionKeys, session_1_0
+from quartier.lorawan.frames.regions import Region
 from quartier.lorawan.types import Eui
 
+FIRST_EXTRA_CHANNEL: Final = 3
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
 
@@ -86,6 +88,29 @@ class MacState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 _mac_decoder = msgspec.json.Decoder(MacState)
 _mac_encoder = msgspec.json.Encoder()
+
+
+def initial_state(
+    profile: Profile, region: Region, frequencies_hz: Iterable[int] = (), *, abp: bool = False
+) -> MacState:
+    """The state after a join with these channels (CFList), or that of an ABP device as it was made.
+
+    A device that joins is told the profile's receive parameters with the join accept.
+    """
+    extra = profile.abp_frequencies_hz if abp else tuple(frequencies_hz)
+    channels = {FIRST_EXTRA_CHANNEL + number: hertz for number, hertz in enumerate(extra)}
+    mask = (1 << len(region.default_channels)) - 1
+    for index in channels:
+        mask |= 1 << index
+    return MacState(
+        rx1_delay_s=profile.rx1_delay_s,
+        rx1_dr_offset=profile.rx1_dr_offset,
+        rx2_data_rate=profile.rx2_data_rate,
+        # A join accept cannot say another frequency.
+        rx2_frequency_hz=profile.rx2_frequency_hz if abp else region.rx2_frequency_hz,
+        channels=channels,
+        mask=mask,
+    )
 
 
 class Device:

@@ -16,8 +16,7 @@ from quartier.lorawan.frames.keys import derive_1_0, derive_1_1, js_enc_key, js_
 from quartier.lorawan.frames.netid import Prefix
 from quartier.lorawan.frames.phy import JoinAccept, JoinRequest, RejoinRequest
 from quartier.lorawan.frames.regions import REGIONS, Region
-from quartier.lorawan.network import mac_layer
-from quartier.lorawan.sessions import Device, Directory, Profile, Session
+from quartier.lorawan.sessions import Device, Directory, Profile, Session, initial_state
 from quartier.lorawan.store import Joined, JoinFacts, Store
 from quartier.lorawan.types import Discarded, Window
 
@@ -217,7 +216,7 @@ class JoinServer:
             dev_addr=accept.dev_addr,
             version=profile.mac_version,
             keys=keys,
-            mac=mac_layer.initial(profile, REGIONS[profile.region], profile.extra_frequencies_hz),
+            mac=initial_state(profile, REGIONS[profile.region], profile.extra_frequencies_hz),
             join_nonce=accept.join_nonce,
             join_eui=facts.join_eui,
             dev_nonce=dev_nonce,

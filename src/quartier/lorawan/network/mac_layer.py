@@ -18,11 +18,10 @@ from quartier.lorawan.frames import mac
 from quartier.lorawan.frames.commands import Command
 from quartier.lorawan.frames.regions import Region
 from quartier.lorawan.network import adr
-from quartier.lorawan.sessions import MacState, Profile, Session
+from quartier.lorawan.sessions import FIRST_EXTRA_CHANNEL, MacState, Profile, Session, initial_state
 
 _TRIES: Final = 8
 _MINOR: Final = 1
-_FIRST_EXTRA_CHANNEL: Final = 3
 _MOST_POWER_INDEX: Final = 7
 
 
@@ -53,29 +52,6 @@ class Request:
     name: str
     command: Command
     values: list[int]
-
-
-def initial(
-    profile: Profile, region: Region, frequencies_hz: Iterable[int] = (), *, abp: bool = False
-) -> MacState:
-    """The state after a join with these channels (CFList), or that of an ABP device as it was made.
-
-    A device that joins is told the profile's receive parameters with the join accept.
-    """
-    extra = profile.abp_frequencies_hz if abp else tuple(frequencies_hz)
-    channels = {_FIRST_EXTRA_CHANNEL + number: hertz for number, hertz in enumerate(extra)}
-    mask = (1 << len(region.default_channels)) - 1
-    for index in channels:
-        mask |= 1 << index
-    return MacState(
-        rx1_delay_s=profile.rx1_delay_s,
-        rx1_dr_offset=profile.rx1_dr_offset,
-        rx2_data_rate=profile.rx2_data_rate,
-        # A join accept cannot say another frequency.
-        rx2_frequency_hz=profile.rx2_frequency_hz if abp else region.rx2_frequency_hz,
-        channels=channels,
-        mask=mask,
-    )
 
 
 def channel_index(state: MacState, region: Region, frequency_hz: int) -> int | None:
@@ -118,7 +94,7 @@ def _hear_one(  # noqa: PLR0917
             return
         case mac.ResetInd():
             # An ABP device of 1.1 was reset: all that it was told is gone (LoRaWAN 1.1 §5.1).
-            fresh = initial(session.device.profile, region, abp=True)
+            fresh = initial_state(session.device.profile, region, abp=True)
             for name in fresh.__struct_fields__:
                 setattr(state, name, getattr(fresh, name))
             state.minor = min(command.minor, _MINOR)
@@ -235,7 +211,7 @@ def requests(session: Session, uplink: Uplink, region: Region, *, now_s: int) ->
         delay = profile.rx1_delay_s
         ask("rx_delay", mac.RXTimingSetupReq(delay=delay), [delay])
     for number, hertz in enumerate(profile.extra_frequencies_hz):
-        index = _FIRST_EXTRA_CHANNEL + number
+        index = FIRST_EXTRA_CHANNEL + number
         if state.channels.get(index) != hertz:
             low, high = region.default_channels[0].min_data_rate, region.default_channels[0].max_data_rate
             ask(

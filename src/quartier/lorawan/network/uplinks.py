@@ -79,8 +79,7 @@ class Uplinks:
         await self._answer(accepted)
 
     async def again(self, frame: Frame, data: Data, match: Match, receptions: Sequence[Reception]) -> None:
-        """A device repeats its last frame: it is taken once, but acknowledged again, because the device waits for
-        that."""
+        """A device repeats its last frame: it is taken once, but acknowledged again, because the device waits."""
         session = match.session
         clear = open_data(session.keys, data, match.counter)
         planned = None
@@ -147,8 +146,7 @@ class Uplinks:
 
     @staticmethod
     def _clock_sync(clear: Data, received_gps_ms: int) -> bytes | None:
-        """What to say on the port of clock synchronisation; empty for nothing, None where the frame is something
-        else."""
+        """What to say on the port of clock synchronisation; empty for nothing, None for a frame of another kind."""
         if clear.port != clock_sync.PORT:
             return None
         parsed = clock_sync.parse(clear.payload, uplink=True)
@@ -162,7 +160,7 @@ class Uplinks:
         ]
         return mac.serialise(answers)
 
-    def _plan(
+    def _plan(  # noqa: PLR0917
         self,
         session: Session,
         region: Region,

@@ -59,6 +59,7 @@ SELECT device_id, true, %(dev_addr)s, %(version)s, %(keys)s, -1, -1, 0, 0, %(mac
 ON CONFLICT (device_id, pending) DO NOTHING
 RETURNING s.id
 """
+_USE: Final = _TAKE + "SELECT device_id FROM state"  # noqa: S608 (a constant of this module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +147,23 @@ class Joins:
                 raise psycopg.Rollback(transaction)
             session.id = row[0]
         return session if session.id else None
+
+    async def use(
+        self, device: Device, *, join_nonce: int, dev_nonce: int, join_eui: bytes, random: bool
+    ) -> bool:
+        """Use the nonces for a session in somebody else's network, durably; False where one was used already.
+
+        Raises psycopg errors.
+        """
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                _USE,
+                {
+                    "device": device.id,
+                    "dev_nonce": dev_nonce,
+                    "join_nonce": join_nonce,
+                    "random": random,
+                    "join_eui": join_eui.hex(),
+                },
+            )
+            return await cursor.fetchone() is not None

@@ -106,7 +106,7 @@ async def devices(
 ) -> list[Eui]:
     """Bring devices up to date, all of them or those of the condition ``where``; returns their EUIs."""
     found: list[Eui] = []
-    async with connection.transaction(), connection.cursor("lora_devices", binary=True) as cursor:  # type: ignore[call-arg]
+    async with connection.transaction(), connection.cursor("lora_devices", binary=True) as cursor:
         cursor.itersize = _ROWS
         await cursor.execute(_DEVICES + where, parameters)
         async for row in cursor:
@@ -134,7 +134,7 @@ async def sessions(
 ) -> set[int]:
     """Take in sessions that are not known yet; returns the ids of all that were read."""
     found: set[int] = set()
-    async with connection.transaction(), connection.cursor("lora_sessions", binary=True) as cursor:  # type: ignore[call-arg]
+    async with connection.transaction(), connection.cursor("lora_sessions", binary=True) as cursor:
         cursor.itersize = _ROWS
         await cursor.execute(_SESSIONS + where, parameters)
         async for row in cursor:
