@@ -30,6 +30,8 @@ def test_counters_are_completed(last: int | None, low: int, newest: int, replaye
 def test_used_up_counters_are_refused() -> None:
     with pytest.raises(FrameError, match="frame_counter: the counters of this session are used up"):
         counters.newest(0xFFFF_FFFF, 0)
+    with pytest.raises(FrameError, match="used up"):
+        counters.newest(0x1_0000_0000, 0)
 
 
 @given(st.integers(0, 0xFFFE_FFFF), st.integers(0, 0xFFFF))

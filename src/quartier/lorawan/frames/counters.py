@@ -21,8 +21,8 @@ def newest(last: int | None, low: int) -> int:
     counter = last & ~0xFFFF | low
     if counter < last:
         counter += 0x1_0000
-        if counter > MAX_COUNTER:
-            raise FrameError("frame_counter", "the counters of this session are used up")
+    if counter > MAX_COUNTER:
+        raise FrameError("frame_counter", "the counters of this session are used up")
     return counter
 
 
