@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from quartier.cities.models import Municipality, Organisation, Person
+from quartier.lorawan import models_roaming  # noqa: F401 (Django finds its models through this module)
 from quartier.twin.models import Device, DeviceType
 
 
