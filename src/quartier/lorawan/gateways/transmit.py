@@ -273,7 +273,7 @@ class GatewayTransmitter:
             handed_over = False
             try:
                 if slot.start > patience_until:
-                    raise LinkError(TransmitError.QUEUE_FULL, f"no free time within {_PATIENCE_S:.0f} s")
+                    raise LinkError(TransmitError.QUEUE_FULL, f"no free time within {_PATIENCE_S:g} s")
                 opportunity = self._opportunity(transmission, index, window, slot.start + lead_s)
                 self._check_duty_cycle(station, opportunity, transmission.priority)
                 booking = station.account.book(window.frequency_hz, airtime_s, opportunity.due)

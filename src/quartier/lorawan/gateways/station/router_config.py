@@ -94,7 +94,8 @@ def _middles(frequencies_hz: Sequence[int]) -> tuple[int, int | None]:
 def _concentrator(plan: RadioPlan) -> dict[str, Any]:
     if not 0 < len(plan.frequencies_hz) <= _MULTI_SF:
         raise ChannelPlanError(f"one to {_MULTI_SF} channels, not {len(plan.frequencies_hz)}")
-    middle, other = _middles(plan.frequencies_hz)
+    special = [hz for hz in (plan.wide_hz, plan.fsk_hz) if hz is not None]
+    middle, other = _middles([*plan.frequencies_hz, *special])
     radios = [middle] if other is None else [middle, other]
 
     def channel(hz: int, **more: Any) -> dict[str, Any]:

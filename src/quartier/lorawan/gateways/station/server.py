@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from quartier.lorawan.frames.gps_time import gps_ms
 from quartier.lorawan.gateways import metrics
@@ -235,7 +235,10 @@ class StationServer:
             elif received.type is WSMsgType.BINARY:
                 self._ignore(connection, Refused(Discarded.UNSUPPORTED, "binary message"))
             elif received.type is WSMsgType.ERROR:
-                too_large = socket.close_code == WSCloseCode.MESSAGE_TOO_BIG
+                problem = received.data
+                too_large = (
+                    isinstance(problem, WebSocketError) and problem.code == WSCloseCode.MESSAGE_TOO_BIG
+                )
                 reason = Discarded.TOO_LARGE if too_large else Discarded.MALFORMED
                 self._ignore(connection, Refused(reason, "WebSocket message"))
                 break
