@@ -45,6 +45,18 @@ def test_data_rates_and_what_they_carry() -> None:
         assert EU868.data_rate_index(data_rate) == index
 
 
+def test_what_a_device_has_from_the_start() -> None:
+    channels = [(one.frequency_hz, one.min_data_rate, one.max_data_rate) for one in EU868.default_channels]
+    assert channels == [(868_100_000, 0, 5), (868_300_000, 0, 5), (868_500_000, 0, 5)]
+    assert (EU868.low_hz, EU868.high_hz, EU868.max_channels) == (863_000_000, 870_000_000, 16)
+    assert (EU868.rx2_frequency_hz, EU868.rx2_data_rate) == (869_525_000, 0)
+    assert (EU868.beacon_frequency_hz, EU868.beacon_data_rate) == (869_525_000, 3)
+    assert (EU868.ping_slot_frequency_hz, EU868.ping_slot_data_rate) == (869_525_000, 3)
+    assert (EU868.receive_delay1_s, EU868.join_accept_delay1_s) == (1, 5)
+    assert (EU868.adr_ack_limit, EU868.adr_ack_delay) == (64, 32)
+    assert (EU868.downlink_data_rates, EU868.adr_data_rates) == (tuple(range(8)), tuple(range(6)))
+
+
 def test_first_window_by_offset() -> None:
     """RP002-1.0.4 table 12."""
     table = {up: tuple(EU868.rx1_data_rate(up, offset) for offset in range(6)) for up in EU868.data_rates}
@@ -126,6 +138,18 @@ def test_sub_bands(frequency_hz: int, name: str, duty_cycle: float, erp_dbm: flo
     assert band is not None
     assert (band.name, band.duty_cycle, band.erp_dbm) == (name, duty_cycle, erp_dbm)
     assert band.eirp_dbm == pytest.approx(erp_dbm + 2.15)
+
+
+def test_edges_of_the_sub_bands() -> None:
+    """ETSI EN 300 220-2 annex B, bands K, L, M, N, P and Q; in kHz."""
+    assert [(band.low_hz / 1000, band.high_hz / 1000) for band in EU868.sub_bands] == [
+        (863_000, 865_000),
+        (865_000, 868_000),
+        (868_000, 868_600),
+        (868_700, 869_200),
+        (869_400, 869_650),
+        (869_700, 870_000),
+    ]
 
 
 @pytest.mark.parametrize("frequency_hz", [862_999_999, 868_650_000, 869_300_000, 869_680_000, 870_000_000])
