@@ -76,6 +76,11 @@ class Network:
                     task.cancel()
                 await asyncio.gather(*open_, return_exceptions=True)
 
+    @property
+    def open_frames(self) -> int:
+        """Frames that are collected or worked off."""
+        return len(self._collector) + len(self._tasks)
+
     def wake(self) -> None:
         """Something may be new in the downlink queue."""
         self._standing.wake()

@@ -93,6 +93,11 @@ class FrameLog:
         self._lines.append(line)
         self._live.append(line)
 
+    @property
+    def waiting(self) -> Sequence[Line]:
+        """Lines that are not written yet."""
+        return self._lines
+
     def hour(self, gateway: bytes) -> Hour:
         """The sums of a gateway for the running hour."""
         key = (gateway, self._hour)
