@@ -72,7 +72,7 @@ class Bench:
         self.sent: list[Sent] = []
         self.registry = Registry(
             self.known,
-            limits=Limits(**limits),  # type: ignore[arg-type]
+            limits=Limits(**limits),
             on_refusal=self.refusals.append,
         )
         self.rates = Rates(EU868)

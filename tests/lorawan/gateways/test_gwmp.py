@@ -14,7 +14,7 @@ from quartier.lorawan.gateways import gwmp
 from quartier.lorawan.gateways.gwmp import Acknowledgement, GwmpError, Heard, Kind
 from tests.lorawan.gateways.bench import EUI
 
-LORA = {
+LORA: dict[str, Any] = {
     "time": "2013-03-31T16:21:17.528002Z",
     "tmst": 3512348611,
     "chan": 2,
@@ -82,7 +82,7 @@ def test_examples_of_the_protocol() -> None:
     ("changes", "expected"),
     [
         ({"data": LORA["data"] + "="}, {}),
-        ({"data": LORA["data"].replace("-", "+")}, {}),  # type: ignore[attr-defined]
+        ({"data": LORA["data"].replace("-", "+")}, {}),
         ({"datr": "sf7bw125"}, {}),
         ({"tmst": "3512348611", "rssi": "-35", "lsnr": "5.1", "freq": "866.349812"}, {}),
         ({"datr": "50000"}, {"data_rate": 50_000}),

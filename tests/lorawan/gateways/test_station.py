@@ -62,7 +62,8 @@ class Lns(Bench):
 
     def station(self, eui: bytes = EUI, **options: Any) -> Station:
         """A Station that begins to connect."""
-        station = Station(eui, self.on_air, **({"token": TOKEN, "first_backoff_s": 0.05} | options))
+        with_defaults: dict[str, Any] = {"token": TOKEN, "first_backoff_s": 0.05} | options
+        station = Station(eui, self.on_air, **with_defaults)
         self._stations.append(station)
         station.start(self.url)
         return station

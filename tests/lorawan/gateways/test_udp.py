@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -34,9 +35,9 @@ class Udp(Bench):
     async def start(self) -> None:
         self.port = await self.server.start("127.0.0.1", 0)
 
-    async def forwarder(self, eui: bytes = EUI, **options: object) -> PacketForwarder:
+    async def forwarder(self, eui: bytes = EUI, **options: Any) -> PacketForwarder:
         """A forwarder whose route is open."""
-        forwarder = PacketForwarder(eui, self.on_air, **options)  # type: ignore[arg-type]
+        forwarder = PacketForwarder(eui, self.on_air, **options)
         self._forwarders.append(forwarder)
         await forwarder.start("127.0.0.1", self.port)
         await until(lambda: (live := self.registry.live(eui)) is not None and live.link is not None)
@@ -77,9 +78,9 @@ class Raw:
 
 
 @pytest.fixture
-def raw(udp: Udp) -> AsyncIterator[Raw]:
+def raw(udp: Udp) -> Iterator[Raw]:
     one = Raw(udp.port)
-    yield one  # type: ignore[misc]
+    yield one
     one.close()
 
 
@@ -126,7 +127,7 @@ async def test_status_and_keepalive_show_in_the_snapshot(udp: Udp) -> None:
         ({"phy": b""}, "malformed"),
     ],
 )
-async def test_receptions_that_are_not_taken(udp: Udp, changes: dict[str, object], reason: str) -> None:
+async def test_receptions_that_are_not_taken(udp: Udp, changes: dict[str, Any], reason: str) -> None:
     udp.known.add()
     forwarder = await udp.forwarder()
     forwarder.heard(hearing(**changes), hearing())
@@ -164,7 +165,7 @@ async def test_datagrams_that_are_not_taken(udp: Udp, raw: Raw, datagram: bytes,
     ],
 )
 async def test_gateways_that_may_not(
-    udp: Udp, raw: Raw, changes: dict[str, object], reason: str, detail: str
+    udp: Udp, raw: Raw, changes: dict[str, Any], reason: str, detail: str
 ) -> None:
     udp.known.add(**changes)
     raw.send(b"\2\0\0\0" + EUI + push(LORA))
@@ -255,7 +256,7 @@ async def test_tx_acks_of_somebody_else_are_refused(udp: Udp, raw: Raw) -> None:
     await until(lambda: udp.receptions)
     sending = asyncio.create_task(udp.transmitter.transmit(answer(udp.receptions[0], RX1)))
     response = await raw.receive()
-    assert json.loads(response[4:])["txpk"]["tmst"] == (LORA["tmst"] + 1_000_000) % (1 << 32)  # type: ignore[operator]
+    assert json.loads(response[4:])["txpk"]["tmst"] == (LORA["tmst"] + 1_000_000) % (1 << 32)
     forger = Raw(udp.port, "127.0.0.2")
     forger.send(b"\2" + response[1:3] + b"\5" + EUI)
     raw.send(b"\2" + bytes((response[1], response[2] ^ 1)) + b"\5" + EUI)
