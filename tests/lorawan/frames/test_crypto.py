@@ -194,9 +194,3 @@ def test_what_is_sealed_can_be_opened(frame: Data, counter: int, lorawan_1_1: bo
     opened = crypto.open_data(session, read, counter)
     assert opened == msgspec.structs.replace(frame, frame_counter=counter & 0xFFFF, mic=read.mic)
     assert crypto.open_data(session, opened, counter) == read
-
-
-def test_forgotten_keys_are_derived_again() -> None:
-    before = crypto.aes_cmac(bytes(16), b"x")
-    crypto.forget_keys()
-    assert crypto.aes_cmac(bytes(16), b"x") == before

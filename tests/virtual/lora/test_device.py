@@ -250,6 +250,7 @@ def test_confirmed_both_ways(session: crypto.SessionKeys) -> None:
     device = abp(session)
     state_of(device).announce.clear()
     device.uplink()
+    assert not device.receive(down(device, 8, flags=phy.ACK)).acknowledged
     emission = device.uplink(b"x", 1, confirmed=True)
     assert read(device, emission, 1).confirmed
     heard = device.receive(down(device, 9, flags=phy.ACK, confirmed=True, confirmed_counter=1))
@@ -407,6 +408,15 @@ OBEYED: list[tuple[str, list[Command], list[Command], dict[str, object]]] = [
         [mac.DlChannelReq(channel=1, frequency_hz=867_900_000)],
         [mac.DlChannelAns(frequency_ok=True, uplink_frequency_exists=True)],
         {"downlink_hz": {1: 867_900_000}},
+    ),
+    (
+        "every downlink channel has its own answer",
+        [
+            mac.DlChannelReq(channel=0, frequency_hz=867_900_000),
+            mac.DlChannelReq(channel=2, frequency_hz=867_700_000),
+        ],
+        [mac.DlChannelAns(frequency_ok=True, uplink_frequency_exists=True)] * 2,
+        {"downlink_hz": {0: 867_900_000, 2: 867_700_000}},
     ),
     (
         "downlink channel without uplink channel",

@@ -13,7 +13,6 @@ from .commands import Command, Parsed, Vocabulary, bits, down, flag, up
 CLOCK_SYNC: Final = Vocabulary()
 PORT: Final = 202
 """The default FPort; a device's profile may name another one."""
-PACKAGE: Final = 1
 
 
 @down(CLOCK_SYNC, 0x00)

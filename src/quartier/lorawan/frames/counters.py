@@ -24,13 +24,3 @@ def newest(last: int | None, low: int) -> int:
     if counter > MAX_COUNTER:
         raise FrameError("frame_counter", "the counters of this session are used up")
     return counter
-
-
-def replayed(last: int | None, low: int) -> int | None:
-    """The largest counter with these low 16 bits below ``last``: what a replay was signed with. None if none."""
-    if last is None:
-        return None
-    counter = last & ~0xFFFF | low
-    if counter >= last:
-        counter -= 0x1_0000
-    return counter if counter >= 0 else None

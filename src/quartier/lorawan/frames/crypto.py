@@ -77,12 +77,6 @@ def aes_decrypt(key: bytes, blocks: bytes) -> bytes:
     return Cipher(algorithms.AES(check_length("key", key, KEY_SIZE)), modes.ECB()).decryptor().update(blocks)  # noqa: S305
 
 
-def forget_keys() -> None:
-    """Drops every key that was kept."""
-    _cmac.cache_clear()
-    _encryptor.cache_clear()
-
-
 # Data frames: MIC
 
 

@@ -168,7 +168,7 @@ class Device:
 
     def _options(self, state: State, room: int) -> bytes:
         packed = b""
-        for command in (*state.announce, *state.sticky.values(), *state.answers, *self._wishes):
+        for command in (*state.announce, *state.sticky, *state.answers, *self._wishes):
             more = command.serialise()
             if len(packed) + len(more) > room:
                 break  # the network asks again for what is missing

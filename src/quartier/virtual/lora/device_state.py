@@ -63,7 +63,8 @@ class State:
     waits_for_ack: bool = False
 
     answers: list[Command] = field(default_factory=list)
-    sticky: dict[type[Command], Command] = field(default_factory=dict)
+    sticky: list[Command] = field(default_factory=list)
+    """Answers that are repeated until a downlink comes in a class A window."""
     announce: list[Command] = field(default_factory=list)
     """What 1.1 devices say in every uplink until it is confirmed: RekeyInd, ResetInd, DeviceModeInd."""
 
@@ -125,26 +126,26 @@ class State:
         match command:
             case mac.DutyCycleReq():
                 self.duty_cycle = command.ratio
-                self.answers.append(mac.DutyCycleAns())
+                self._answer(mac.DutyCycleAns())
             case mac.RXParamSetupReq():
-                self._stick(self._receive_parameters(command))
+                self._answer(self._receive_parameters(command))
             case mac.DevStatusReq():
                 margin_db = max(-32, min(31, round(snr_db)))
-                self.answers.append(mac.DevStatusAns(battery=mac.BATTERY_UNKNOWN, margin_db=margin_db))
+                self._answer(mac.DevStatusAns(battery=mac.BATTERY_UNKNOWN, margin_db=margin_db))
             case mac.NewChannelReq():
-                self.answers.append(self._new_channel(command))
+                self._answer(self._new_channel(command))
             case mac.RXTimingSetupReq():
                 self.rx_delay_s = command.delay_s
-                self._stick(mac.RXTimingSetupAns())
+                self._answer(mac.RXTimingSetupAns())
             case mac.DlChannelReq():
-                self._stick(self._downlink_channel(command))
+                self._answer(self._downlink_channel(command))
             case mac.ADRParamSetupReq():
                 self.adr_ack_limit = 1 << command.limit_exponent
                 self.adr_ack_delay = 1 << command.delay_exponent
-                self.answers.append(mac.ADRParamSetupAns())
+                self._answer(mac.ADRParamSetupAns())
             case mac.RejoinParamSetupReq():
                 # Counting uplinks is enough for these devices; they do not know the time.
-                self.answers.append(mac.RejoinParamSetupAns(time_ok=False))
+                self._answer(mac.RejoinParamSetupAns(time_ok=False))
             case mac.RekeyConf():
                 self._announced(mac.RekeyInd)
             case mac.ResetConf():
@@ -155,8 +156,11 @@ class State:
     def _announced(self, kind: type[Command]) -> None:
         self.announce = [one for one in self.announce if not isinstance(one, kind)]
 
-    def _stick(self, answer: Command) -> None:
-        self.sticky[type(answer)] = answer
+    def _answer(self, answer: Command) -> None:
+        if isinstance(answer, mac.STICKY):
+            self.sticky.append(answer)
+        else:
+            self.answers.append(answer)
 
     def _link_adr(self, block: Sequence[mac.LinkADRReq]) -> mac.LinkADRAns:
         """All of a block or nothing of it; the last one's data rate, power and repetitions count."""
