@@ -66,7 +66,7 @@ class Gateway:
     altitude_m: float | None = None
     antenna_gain_db: float = 0.0
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    credentials: tuple[bytes, ...] = ()
+    credentials: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class Gateways(Protocol):
