@@ -8,8 +8,10 @@ a slow network brought.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final
 
 from quartier.lorawan import metrics
@@ -83,11 +85,20 @@ class Frame:
 class Collector:
     """Collects receptions and hands over each frame once, when its window has closed."""
 
-    def __init__(self, handle: Callable[[Frame], None], *, window_s: float = WINDOW_S) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Frame], None],
+        *,
+        window_s: float = WINDOW_S,
+        window_of: Callable[[bytes], float | None] | None = None,
+    ) -> None:
+        """``window_of`` may give a frame a window of its own (seconds); None is the usual one."""
         self._handle = handle
         self._window_s = window_s
+        self._window_of = window_of
         self._frames: dict[bytes, Frame] = {}
-        self._open: deque[Frame] = deque()
+        self._open: list[tuple[float, int, Frame]] = []  # a heap: windows differ
+        self._numbers = itertools.count()
         self._data: deque[Frame] = deque()
         self._joins: deque[Frame] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -113,16 +124,22 @@ class Collector:
             raise OverflowError("too many frames at once")
         # Join and rejoin requests are types 0 and 6.
         join = bool(reception.phy) and reception.phy[0] >> 5 in (0, 6)
+        window_s = self._window_s
+        if self._window_of is not None:
+            own = self._window_of(reception.phy)
+            window_s = window_s if own is None else own
         frame = Frame(
             reception,
             now,
-            now + self._window_s,
-            now + max(self._window_s, _SAME_JOIN_S if join else _SAME_DATA_S),
+            now + window_s,
+            now + max(window_s, _SAME_JOIN_S if join else _SAME_DATA_S),
         )
         self._frames[reception.phy] = frame
-        self._open.append(frame)
+        heappush(self._open, (frame.due, next(self._numbers), frame))
         (self._joins if join else self._data).append(frame)
-        if self._timer is None:
+        if self._timer is None or frame.due < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = loop.call_at(frame.due, self._tick, loop)
         return True
 
@@ -132,11 +149,11 @@ class Collector:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time() + 0.002  # what is due in a moment need not wake us again
-        while self._open and self._open[0].due <= now:
-            self._handle(self._open.popleft())
+        while self._open and self._open[0][0] <= now:
+            self._handle(heappop(self._open)[2])
         self._forget(self._data, now)
         self._forget(self._joins, now)
-        self._timer = loop.call_at(self._open[0].due, self._tick, loop) if self._open else None
+        self._timer = loop.call_at(self._open[0][0], self._tick, loop) if self._open else None
 
     def _forget(self, frames: deque[Frame], now: float) -> None:
         while frames and (frames[0].until <= now or len(frames) > _KEPT):
@@ -149,5 +166,6 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._open:
-            self._open.popleft().settle(Outcome(accepted=False))
+        for _, _, frame in self._open:
+            frame.settle(Outcome(accepted=False))
+        self._open.clear()

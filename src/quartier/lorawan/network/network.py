@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -54,13 +54,14 @@ class Network:
         *,
         addresses: Addresses | None = None,
         window_s: float = WINDOW_S,
+        window_of: Callable[[bytes], float | None] | None = None,
     ) -> None:
         self._store = store
         self._foreign = foreign
         self._sender = Sender(store, transmitters)
         self._uplinks = Uplinks(store, self._sender, inbox)
         self._standing = Standing(store, self._sender)
-        self._collector = Collector(self._begin, window_s=window_s)
+        self._collector = Collector(self._begin, window_s=window_s, window_of=window_of)
         self._tasks: set[asyncio.Task[None]] = set()
         self.join_server = JoinServer(store, addresses or Addresses.of(0))
 

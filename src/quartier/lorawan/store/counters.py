@@ -49,12 +49,15 @@ _END_OLD = """
 DELETE FROM lorawan_session old USING lorawan_session new
 WHERE new.id = ANY(%(id)s) AND new.pending AND old.device_id = new.device_id AND NOT old.pending
 """
-_ACTIVATE = "UPDATE lorawan_session SET pending = false WHERE id = ANY(%(id)s) AND pending"
+_ACTIVATE = """
+WITH begun AS (UPDATE lorawan_session SET pending = false WHERE id = ANY(%(id)s) AND pending RETURNING device_id)
+UPDATE lorawan_joinstate SET rejoin_counter_0 = -1 WHERE device_id IN (SELECT device_id FROM begun)
+"""
 
 _SENDING = """
 UPDATE lorawan_downlink d SET state = 'sending', attempts = d.attempts + 1, downlink_counter = v.counter
 FROM unnest(%(id)s::bigint[], %(counter)s::bigint[]) AS v(id, counter)
-WHERE d.id = v.id AND d.state IN ('queued', 'sending')
+WHERE d.id = v.id AND d.state IN ('queued', 'sending', 'sent')
 RETURNING d.id
 """
 

@@ -28,8 +28,7 @@ WITH state AS (
         SELECT FROM lorawan_devnonce n
         WHERE n.device_id = %(device)s AND n.join_eui = %(join_eui)s AND n.nonce = %(dev_nonce)s)
     ON CONFLICT (device_id) DO UPDATE
-        SET last_dev_nonce = excluded.last_dev_nonce, join_nonce = excluded.join_nonce, rejoin_counter_0 = -1,
-            joined_at = now()
+        SET last_dev_nonce = excluded.last_dev_nonce, join_nonce = excluded.join_nonce, joined_at = now()
         WHERE j.join_nonce < excluded.join_nonce AND (%(random)s OR j.last_dev_nonce < excluded.last_dev_nonce)
     RETURNING device_id
 ), kept AS (
@@ -44,7 +43,7 @@ WITH state AS (
     VALUES (%(device)s, -1, %(join_nonce)s, %(counter_0)s, %(counter_1)s, now())
     ON CONFLICT (device_id) DO UPDATE
         SET join_nonce = excluded.join_nonce, joined_at = now(),
-            rejoin_counter_0 = CASE WHEN %(counter_0)s >= 0 THEN %(counter_0)s ELSE -1 END,
+            rejoin_counter_0 = greatest(j.rejoin_counter_0, excluded.rejoin_counter_0),
             rejoin_counter_1 = greatest(j.rejoin_counter_1, excluded.rejoin_counter_1)
         WHERE j.join_nonce < excluded.join_nonce
           AND (%(counter_0)s < 0 OR j.rejoin_counter_0 < %(counter_0)s)
