@@ -43,6 +43,8 @@ class Network:
 
     ``transmitters`` has our gateways under the empty key and each peer under its own; it may change while the network
     runs. A downlink through a peer's reception carries that reception's token as ``context["token"]``.
+    ``window_of`` may give a frame (its bytes) another deduplication window in seconds: roaming's, for devices that
+    two networks hear.
     """
 
     def __init__(

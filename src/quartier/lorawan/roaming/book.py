@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +28,16 @@ from quartier.lorawan.roaming.policy import Facts, covers
 
 MAX_COPIES: Final = 4
 """To so many peers a frame is offered where several may know its device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A peer that may know a frame's device; ``frame`` with what its key told about it."""
+
+    peer: Peer
+    agreement: Agreement
+    frame: Facts
+    key: MicKey | None
 
 
 class PeerBook:
@@ -78,28 +89,28 @@ class PeerBook:
 
     def candidates(
         self, frame: Facts, phy: bytes, *, now: datetime, without: frozenset[str] = frozenset()
-    ) -> list[tuple[Peer, Agreement, MicKey | None]]:
+    ) -> list[Candidate]:
         """Who may know the device of a data frame or join request, the surest first, at most ``MAX_COPIES``.
 
         A key that fits the MIC is proof; an agreement with a MIC filter wants that proof. ``without``: peers that the
         frame came from.
         """
-        proven: list[tuple[Peer, Agreement, MicKey | None]] = []
-        likely: list[tuple[Peer, Agreement, MicKey | None]] = []
+        proven: list[Candidate] = []
+        likely: list[Candidate] = []
         for peer in self:
             if not peer.enabled or peer.key in without:
                 continue
             agreement = peer.agreement(Direction.CARRY, now)
-            if agreement is None or not self._wants(peer, agreement, frame):
-                continue
-            if frame.dev_addr is None:
-                likely.append((peer, agreement, None))
+            if agreement is None:
                 continue
             key = _fitting(peer, frame, phy)
+            known = replace(frame, dev_eui=key.dev_eui) if key is not None else frame
+            if not self._wants(peer, agreement, known):
+                continue
             if key is not None:
-                proven.append((peer, agreement, key))
-            elif not agreement.mic_filter:
-                likely.append((peer, agreement, None))
+                proven.append(Candidate(peer, agreement, known, key))
+            elif frame.dev_addr is None or not agreement.mic_filter:
+                likely.append(Candidate(peer, agreement, frame, None))
         return proven[:MAX_COPIES] if proven else likely[:MAX_COPIES]
 
     @staticmethod

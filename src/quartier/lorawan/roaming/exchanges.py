@@ -65,6 +65,7 @@ class Exchanges:
         self._ids = itertools.count(1)
         self._open: Expiring[int, Exchange] = Expiring()
         self._last: Expiring[tuple[str, bytes], LastHeard] = Expiring()
+        self._roamers: Expiring[int, bool] = Expiring()
 
     def begin(
         self,
@@ -95,6 +96,14 @@ class Exchanges:
     def get(self, number: object) -> Exchange | None:
         """The exchange that a reception's context names, while it can still be answered."""
         return self._open.get(number, monotonic()) if isinstance(number, int) else None
+
+    def roamed(self, dev_addr: int) -> None:
+        """A neighbour has heard one of our devices."""
+        self._roamers.put(dev_addr, True, monotonic() + CLASS_C_S)
+
+    def roams(self, dev_addr: int) -> bool:
+        """Whether a neighbour has heard a device with this address within the last day."""
+        return self._roamers.get(dev_addr, monotonic()) is not None
 
     def last(self, peer: str, gateway: bytes) -> LastHeard | None:
         """How a peer's gateway was heard of last."""

@@ -17,7 +17,7 @@ import structlog
 
 from quartier.lorawan.frames import FrameError
 from quartier.lorawan.roaming import metrics
-from quartier.lorawan.roaming.book import PeerBook, fits
+from quartier.lorawan.roaming.book import Candidate, PeerBook, fits
 from quartier.lorawan.roaming.client import CallError, CallFailure, Client, Role
 from quartier.lorawan.roaming.clock import Radio, monotonic, now
 from quartier.lorawan.roaming.delivery import Delivery
@@ -150,15 +150,15 @@ class Forwarding:
         found = self.book.candidates(frame, phy, now=at, without=without)
         if frame.dev_addr is not None:
             now_s, dev_addr = monotonic(), frame.dev_addr
-            found = [one for one in found if not self._unknown.get((one[0].key, dev_addr), now_s)]
+            found = [one for one in found if not self._unknown.get((one.peer.key, dev_addr), now_s)]
             # Whoever knew the address before is asked first and alone; another device may share the address, so where
             # that fails the next copy of the frame goes to everybody again.
             known = self._known.get(dev_addr, now_s) or ()
-            if len(found) > 1 and any(one[0].key in known for one in found):
-                found = [one for one in found if one[0].key in known]
+            if len(found) > 1 and any(one.peer.key in known for one in found):
+                found = [one for one in found if one.peer.key in known]
         elif not found:
             found = await self._home(frame, at, without)
-        return [_Offer(peer=p, agreement=a, frame=frame, key=key) for p, a, key in found]
+        return [_Offer(peer=c.peer, agreement=c.agreement, frame=c.frame, key=c.key) for c in found]
 
     def _session_of(
         self, dev_addr: int, low: int, phy: bytes, without: frozenset[str]
@@ -178,9 +178,7 @@ class Forwarding:
         open_ones = [s for s in sessions if s.key is None]
         return open_ones[0] if len(open_ones) == 1 and len(sessions) == 1 else None
 
-    async def _home(
-        self, frame: Facts, at: datetime, without: frozenset[str]
-    ) -> list[tuple[Peer, Agreement, MicKey | None]]:
+    async def _home(self, frame: Facts, at: datetime, without: frozenset[str]) -> list[Candidate]:
         """Ask the join server of a JoinEUI for the device's home network (TS002 1.0 §12.2.1, steps 3 and 4)."""
         if frame.join_eui is None or frame.dev_eui is None:
             return []
@@ -207,7 +205,7 @@ class Forwarding:
         agreement = peer.agreement(Direction.CARRY, at) if peer is not None else None
         if peer is None or agreement is None or peer.key in without:
             return []
-        return [(peer, agreement, None)]
+        return [Candidate(peer, agreement, frame, None)]
 
     async def _offer(self, offer: _Offer, receptions: Sequence[Reception]) -> bool:
         peer, agreement, device = offer.peer, offer.agreement, offer.device
@@ -218,7 +216,9 @@ class Forwarding:
             return False
         airtime_s = self._radio.airtime_s(receptions[0].data_rate, len(phy))
         usage = self._meters.usage(agreement, device, day=day_of(at), now_s=now_s)
-        verdict = uplink(agreement, offer.frame, airtime_s=airtime_s, usage=usage)
+        verdict = uplink(
+            agreement, offer.frame, airtime_s=airtime_s, usage=usage, known=offer.session is not None
+        )
         shared = share(agreement, receptions) if verdict.ok else ()
         if not verdict.ok or not shared:
             metrics.REFUSED.labels(peer.key, verdict.refused or "gateway").inc()
@@ -369,6 +369,11 @@ class Forwarding:
                 sender_token=answer.sender_token,
             )
         )
+
+    def knows(self, dev_addr: int) -> bool:
+        """Whether an address is that of a peer's device, as far as it was seen within the last day."""
+        now_s = monotonic()
+        return self._known.get(dev_addr, now_s) is not None or bool(self.sessions.at(dev_addr, now_s))
 
     def stop(self, peer: Peer, dev_eui: bytes, dev_addr: bytes | None, lifetime_s: int | None) -> bool:
         """The serving network ends roaming of a device (PRStopReq, §11.3.3); False where it was not roaming.

@@ -167,11 +167,15 @@ def uplink(
     airtime_s: float,
     usage: Usage = UNUSED,
     tags: Mapping[str, str] | None = None,
+    known: bool = False,
 ) -> Verdict:
-    """Whether an uplink may be carried under ``agreement`` (already in force)."""
+    """Whether an uplink may be carried under ``agreement`` (already in force).
+
+    ``known``: of a device whose roaming began under the agreement, so that it is one of those.
+    """
     if agreement is None:
         return Verdict(Refused.NO_AGREEMENT)
-    if not covers(agreement, frame, tags):
+    if not known and not covers(agreement, frame, tags):
         return Verdict(Refused.DEVICE)
     if frame.kind not in agreement.classes:
         return Verdict(Refused.CLASS)

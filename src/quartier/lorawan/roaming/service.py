@@ -19,6 +19,7 @@ from psycopg import Error as DatabaseError
 from psycopg_pool import PoolTimeout
 
 from quartier.engines.pools import Pool
+from quartier.lorawan.frames.phy import FrameType
 from quartier.lorawan.roaming import registry
 from quartier.lorawan.roaming.book import PeerBook
 from quartier.lorawan.roaming.client import CallError, Client, Ourselves
@@ -46,6 +47,7 @@ from quartier.lorawan.roaming.messages import (
     answer_to,
 )
 from quartier.lorawan.roaming.meters import Meters
+from quartier.lorawan.roaming.patience import Patience
 from quartier.lorawan.roaming.peers import Peer
 from quartier.lorawan.roaming.pending import Pending
 from quartier.lorawan.roaming.policy import day_of
@@ -89,7 +91,9 @@ class Roaming:
         secret: str,
         radio: Radio | None = None,
         listening: Listening | None = None,
+        patience: Patience | None = None,
     ) -> None:
+        self._patience = patience or Patience()
         self._pool = pool
         self._store = store
         self._transmitters = transmitters
@@ -150,6 +154,20 @@ class Roaming:
     async def forward(self, receptions: Sequence[Reception]) -> bool:
         """Offer a frame that is none of our devices' to the peers; True where one took it. Never raises."""
         return await self.forwarding.forward(receptions)
+
+    def window_of(self, phy: bytes) -> float | None:
+        """The deduplication window of a frame in seconds, None for the usual one; for ``Network``."""
+        if not self._peers or len(phy) < 12:
+            return None
+        kind = phy[0] >> 5
+        if kind == FrameType.JOIN_REQUEST:
+            return self._patience.join_s if phy[16:8:-1] in self._store.directory.devices else None
+        if kind not in (FrameType.UNCONFIRMED_UP, FrameType.CONFIRMED_UP):
+            return None
+        dev_addr = int.from_bytes(phy[1:5], "little")
+        if self._store.directory.sharing(dev_addr):
+            return self._patience.roaming_s if self.exchanges.roams(dev_addr) else None
+        return self._patience.foreign_s if self.forwarding.knows(dev_addr) else None
 
     async def start(self) -> None:
         """Load peers, restore what is used of budgets, listen. Raises OSError for an address that is taken."""

@@ -307,6 +307,8 @@ class Serving:
         marked: bool,
     ) -> None:
         phy, metadata = bytes(request.phy or b""), request.uplink or Uplink()
+        if frame.dev_addr is not None:
+            self._exchanges.roamed(frame.dev_addr)
         metrics.CARRIED.labels(peer.key, "carried", "up").inc()
         received_at = whole_milliseconds(metadata.received_at or now())
         self._ledger.note(
