@@ -38,6 +38,7 @@ _PROTOCOL: Final = GatewayProtocol.STATION
 _NO_CERTIFICATE: Final = bytes(4)
 _MOST_KEYS: Final = 16
 _READ_S: Final = 10
+_LONGEST_URI: Final = 127  # Station's buffer; the format would take 255
 
 
 class CupsError(ValueError):
@@ -144,8 +145,8 @@ class Wanted:
 
     def __post_init__(self) -> None:
         for name, uri in (("cups_uri", self.cups_uri), ("lns_uri", self.lns_uri)):
-            if not uri.isascii() or len(uri) > 255:
-                raise CupsError(f"{name}: at most 255 ASCII characters")
+            if not uri.isascii() or len(uri) > _LONGEST_URI:
+                raise CupsError(f"{name}: at most {_LONGEST_URI} ASCII characters")
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -214,9 +214,9 @@ class GatewayTransmitter:
     ) -> Confirmed:
         opportunities = tuple(one.opportunity for one in ready)
         now = self._registry.clock()
-        deadline = (
-            max(one.due + one.airtime_s for one in opportunities) + self._margin_s + station.link.late_s
-        )
+        deadline = max(one.due + one.airtime_s for one in opportunities) + self._margin_s
+        if opportunities[0].delay_s is None:
+            deadline += station.link.late_s
         order = Order(
             gateway=station.gateway,
             phy=transmission.phy,

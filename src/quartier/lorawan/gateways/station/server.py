@@ -46,12 +46,24 @@ _MOST_PENDING: Final = 256
 _MOST_ERRORS: Final = 100
 _CLOCK_OFFER_S: Final = 600.0
 _SAME_TIME_US: Final = 500_000
+_ENDS: Final = frozenset(
+    {Discarded.UNKNOWN_GATEWAY, Discarded.GATEWAY_DISABLED, Discarded.WRONG_NETWORK, Discarded.UNAUTHORISED}
+)
 
 
 class _Connection:
     """One Station."""
 
-    def __init__(self, gateway: Gateway, live: Live, socket: web.WebSocketResponse, host: str) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        live: Live,
+        socket: web.WebSocketResponse,
+        *,
+        host: str,
+        credential: bytes,
+    ) -> None:
+        self.credential = credential
         self.gateway = gateway
         self.live = live
         self.socket = socket
@@ -170,7 +182,7 @@ class StationServer:
                 self._registry.stranger(host, time.monotonic())
                 raise Refused(Discarded.MALFORMED, str(error)) from None
             gateway, live = self._registry.admit(eui, _PROTOCOL, host, time.monotonic())
-            self._registry.sign_in(gateway, token_of(request), certificate_of(request))
+            credential = self._registry.sign_in(gateway, token_of(request), certificate_of(request))
         except Refused as refused:
             self._registry.refuse(refused, _PROTOCOL, gateway=eui, address=host)
             if refused.reason is Discarded.RATE_LIMITED:
@@ -180,7 +192,7 @@ class StationServer:
             max_msg_size=messages.LARGEST_MESSAGE, timeout=5, autoping=False, compress=False
         )
         await socket.prepare(request)
-        connection = _Connection(gateway, live, socket, host)
+        connection = _Connection(gateway, live, socket, host=host, credential=credential)
         self._replace(connection)
         pinging = asyncio.create_task(self._ping(connection))
         try:
@@ -252,6 +264,8 @@ class StationServer:
         now = time.monotonic()
         try:
             gateway, live = self._registry.admit(connection.gateway.eui, _PROTOCOL, connection.host, now)
+            if connection.credential not in gateway.credentials:
+                raise Refused(Discarded.UNAUTHORISED, "the token or certificate was revoked")
             connection.gateway = gateway
             live.seen_at = datetime.now(UTC)
             try:
@@ -261,10 +275,7 @@ class StationServer:
             await self._handle(connection, message, now)
         except Refused as refused:
             self._ignore(connection, refused)
-            return (
-                refused.reason not in (Discarded.UNKNOWN_GATEWAY, Discarded.GATEWAY_DISABLED)
-                and connection.errors < _MOST_ERRORS
-            )
+            return refused.reason not in _ENDS and connection.errors < _MOST_ERRORS
         except LinkError:
             return False
         return True
