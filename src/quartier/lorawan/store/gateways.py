@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from quartier.cities.secrets import unseal
 from quartier.engines.pools import Pool
+from quartier.lorawan.gateways.cups import Credentials, Report, Wanted
 from quartier.lorawan.gateways.registry import Gateway, GatewayProtocol
 from quartier.lorawan.types import Eui
 
@@ -46,6 +48,15 @@ class GatewayList:
         """The gateway, or None where it is not known."""
         return self._gateways.get(eui)
 
+    def protocols(self) -> set[GatewayProtocol]:
+        """What the gateways that are not switched off speak."""
+        return {
+            protocol
+            for one in self._gateways.values()
+            if not one.disabled
+            for protocol in ([one.protocol] if one.protocol else GatewayProtocol)
+        }
+
     def id_of(self, eui: Eui) -> int | None:
         """Its row."""
         return self._ids.get(eui)
@@ -58,6 +69,33 @@ class GatewayList:
         gateway = self._gateways.get(eui)
         if gateway is not None and len(gateway.credentials) > 1 and gateway.credentials[-1] == credential:
             self._signed_in[eui] = credential
+
+    async def wanted(self, eui: Eui, report: Report) -> Wanted | None:
+        """What a Basics Station should have, for CUPS; None where nothing is kept for it. Raises psycopg errors."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT settings -> 'station', jsonb_array_length(credentials) FROM lorawan_gateway WHERE eui = %s",
+                [eui.hex()],
+            )
+            row = await cursor.fetchone()
+        if row is None or not row[0]:
+            return None
+        kept, credentials = row
+        secrets = unseal(kept.get("sealed", ""))
+
+        def of(name: str) -> Credentials | None:
+            if not secrets.get(name):
+                return None
+            return Credentials.token(bytes.fromhex(secrets["trust"]), secrets[name])
+
+        return Wanted(
+            cups_uri=kept.get("cups_uri", ""),
+            lns_uri=kept.get("lns_uri", ""),
+            cups_credentials=of("cups_token"),
+            lns_credentials=of("lns_token"),
+            # The newest has not been used yet.
+            lns_credentials_unused=credentials > 1,
+        )
 
     async def reload(self) -> list[Eui]:
         """Bring memory up to date; returns the gateways that were changed or removed. Raises psycopg errors."""
