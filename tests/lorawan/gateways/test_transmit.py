@@ -213,6 +213,16 @@ async def test_what_exceeds_the_duty_cycle_is_refused_before_it_is_sent(udp: Udp
     assert forwarder.counts.downlinks == 2
 
 
+async def test_a_laboratory_may_exceed_the_duty_cycle(udp: Udp) -> None:
+    udp.transmitter = transmit.GatewayTransmitter(udp.registry, udp.rates, unlimited=True)
+    forwarder = await udp.forwarder()
+    account = udp.transmitter._duty_cycles.account(EUI, blocking=False)
+    account.book(868_100_000, 36, time.monotonic())
+    result = await udp.transmitter.transmit(answer(await uplink(udp, forwarder), RX1))
+    assert result.ok
+    assert max(udp.transmitter.duty_cycle(EUI).values()) > 1
+
+
 async def test_class_c_goes_out_at_once(udp: Udp) -> None:
     await udp.forwarder()
     started = time.monotonic()

@@ -236,6 +236,17 @@ async def test_strangers_do_not_use_up_the_rate_of_a_gateway_behind_the_same_add
     assert set(udp.reasons()) == {"unknown_gateway", "malformed", "rate_limited"}
 
 
+@pytest.mark.parametrize(("private", "place"), [(False, {"lat": 46.24, "lon": 3.2523}), (True, {})])
+async def test_the_place_of_a_private_gateway_is_not_kept(
+    udp: Udp, raw: Raw, private: bool, place: dict[str, float]
+) -> None:
+    udp.known.add(private=private)
+    raw.send(b"\2\0\0\0" + EUI + b'{"stat":{"lati":46.24,"long":3.2523,"rxnb":2,"odd":[1],"rxok":true}}')
+    await raw.receive()
+    await until(lambda: udp.registry.snapshot()[0].status)
+    assert udp.registry.snapshot()[0].status == {"received": 2} | place
+
+
 async def test_a_removed_gateway_is_let_go(udp: Udp) -> None:
     udp.known.add()
     forwarder = await udp.forwarder(keepalive_s=0.02)

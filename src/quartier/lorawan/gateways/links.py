@@ -60,8 +60,8 @@ class Link(Protocol):
     """One protocol, with the gateways that speak it now.
 
     ``chooses``: the gateway takes all opportunities at once and picks the first that is possible.
-    ``guard_s``: how long before an emission it must have the frame. ``late_s``: how much later than due it may send what
-    has no time of its own.
+    ``guard_s``: how long before an emission it must have the frame. ``late_s``: how much later than due it may send
+    what has no time of its own.
     """
 
     protocol: GatewayProtocol

@@ -44,6 +44,7 @@ _STATUS: Final = {
     "long": "lon",
     "alti": "altitude_m",
 }
+_PLACE: Final = ("lat", "lon", "altitude_m")
 
 
 class UdpServer(asyncio.DatagramProtocol):
@@ -127,7 +128,7 @@ class UdpServer(asyncio.DatagramProtocol):
             raise Refused(Discarded.MALFORMED, str(error)) from None
         at = live.seen_at = datetime.now(UTC)
         if push.status is not None:
-            _note_status(live, push.status)
+            _note_status(gateway, live, push.status)
         for heard in push.heard:
             try:
                 self._on_heard(gateway, live, heard, at, now)
@@ -258,11 +259,14 @@ def _timestamp(order: Order, delay_s: float | None) -> int | None:
     return (counter + round(delay_s * 1_000_000)) & 0xFFFF_FFFF
 
 
-def _note_status(live: Live, status: Mapping[str, Any]) -> None:
+def _note_status(gateway: Gateway, live: Live, status: Mapping[str, Any]) -> None:
     known = {
         name: value
         for field, name in _STATUS.items()
         if isinstance(value := status.get(field), int | float) and not isinstance(value, bool)
     }
+    if gateway.private:
+        for name in _PLACE:
+            known.pop(name, None)
     version = status.get("pfrm") or status.get("desc") or ""
     live.describe(version=version if isinstance(version, str) else "", status=known)
