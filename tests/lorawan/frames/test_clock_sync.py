@@ -83,6 +83,35 @@ def test_gps_time(moment: datetime, gps_s: int) -> None:
     assert gps_time.from_gps_ms(gps_s * 1000) == moment
 
 
+def test_every_leap_second() -> None:
+    """IERS Bulletin C: GPS − UTC in seconds, from each of these days on."""
+    days = [
+        "1981-07-01",
+        "1982-07-01",
+        "1983-07-01",
+        "1985-07-01",
+        "1988-01-01",
+        "1990-01-01",
+        "1991-01-01",
+        "1992-07-01",
+        "1993-07-01",
+        "1994-07-01",
+        "1996-01-01",
+        "1997-07-01",
+        "1999-01-01",
+        "2006-01-01",
+        "2009-01-01",
+        "2012-07-01",
+        "2015-07-01",
+        "2017-01-01",
+    ]
+    for difference, day in enumerate(days, start=1):
+        midnight = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        for moment, leaps in ((midnight - timedelta(seconds=1), difference - 1), (midnight, difference)):
+            gps_ms = (moment - gps_time.EPOCH) // timedelta(milliseconds=1) + 1000 * leaps
+            assert (gps_time.gps_ms(moment), gps_time.from_gps_ms(gps_ms)) == (gps_ms, moment)
+
+
 def test_within_a_leap_second_it_is_already_the_next_day() -> None:
     assert gps_time.from_gps_ms(1_167_264_017_000) == datetime(2017, 1, 1, tzinfo=UTC)
 

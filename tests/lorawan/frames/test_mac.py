@@ -124,6 +124,18 @@ def test_values_out_of_range_are_refused(command: Command, error: str) -> None:
     assert str(raised.value) == error
 
 
+@pytest.mark.parametrize(
+    "kind", [*mac.MAC.uplink.values(), *mac.MAC.downlink.values()], ids=lambda kind: kind.__name__
+)
+def test_fields_fill_the_body_without_overlapping(kind: type[Command]) -> None:
+    taken = 0
+    for _, place in kind._places:
+        mask = (1 << place.width) - 1 << place.start
+        assert taken & mask == 0
+        taken |= mask
+    assert (taken.bit_length() + 7) // 8 == kind.size
+
+
 def test_commands_need_all_their_fields() -> None:
     incomplete: Any = mac.LinkCheckAns
     with pytest.raises(TypeError):
@@ -134,9 +146,12 @@ def test_what_fields_mean() -> None:
     assert mac.DutyCycleReq(exponent=0).ratio == 1
     assert mac.DutyCycleReq(exponent=7).ratio == 1 / 128
     assert mac.RXTimingSetupReq(delay=0).delay_s == mac.RXTimingSetupReq(delay=1).delay_s == 1
-    assert (
-        mac.TxParamSetupReq(max_eirp=5, uplink_dwell_time=False, downlink_dwell_time=False).max_eirp_dbm == 16
-    )
+    powers = [
+        mac.TxParamSetupReq(max_eirp=index, uplink_dwell_time=False, downlink_dwell_time=False).max_eirp_dbm
+        for index in range(16)
+    ]
+    # TS001-1.0.4 §5.8, table of MaxEIRP
+    assert powers == [8, 10, 12, 13, 14, 16, 18, 20, 21, 24, 26, 27, 29, 30, 33, 36]
     assert mac.DevStatusAns(battery=254, margin_db=0).battery_ratio == 1
     assert mac.DevStatusAns(battery=1, margin_db=0).battery_ratio == 0
     assert mac.DevStatusAns(battery=mac.BATTERY_UNKNOWN, margin_db=0).battery_ratio is None

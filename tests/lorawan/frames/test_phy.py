@@ -132,6 +132,24 @@ def test_the_largest_data_frame_fits() -> None:
     assert phy.parse(whole) == Data(UP, 1, 1, port=1, payload=bytes(242))
 
 
+@pytest.mark.parametrize("most", [False, True])
+def test_limits_of_all_fields(most: bool) -> None:
+    def limit(bits: int) -> int:
+        return (1 << bits) - 1 if most else 0
+
+    frames: tuple[phy.Frame, ...] = (
+        Data(UP, limit(32), limit(16), limit(4) << 4, b"", limit(8), b"", MIC, limit(3)),
+        JoinRequest(EUI_A, EUI_B, limit(16), MIC),
+        RejoinRequest(0, limit(24), None, EUI_B, limit(16), MIC),
+        RejoinRequest(1, None, EUI_A, EUI_B, limit(16), MIC),
+        Proprietary(bytes(254 if most else 0), limit(5)),
+    )
+    for frame in frames:
+        assert phy.parse(frame.serialise()) == frame
+    accept = JoinAccept(limit(24), limit(24), limit(32), limit(3), limit(4), most, limit(4) or 1, None)
+    assert JoinAccept.parse(accept.message()) == accept
+
+
 def test_join_accept_in_the_clear() -> None:
     accept = JoinAccept(
         join_nonce=0x010203,

@@ -200,6 +200,8 @@ def test_any_channel_list_is_read_or_refused(packed: bytes) -> None:
         (Lora(7, 250_000), 23, True, 30.848),
         # By hand along AN1200.13, as a gateway sends: without CRC; 12.25 + 8 + 4 · 5 symbols of 1.024 ms.
         (Lora(7, 125_000), 13, False, 41.216),
+        # Fewer bits than the header block holds: 12.25 + 8 symbols of 32.768 ms.
+        (Lora(12, 125_000), 1, False, 663.552),
         # TS001: (5 + 3 + 1 + 20 + 2) bytes at 50 kbit/s
         (Fsk(50_000), 20, True, 4.96),
         # Three headers, (20 + 3) / 2 fragments; two headers, (20 + 3) / 4 fragments

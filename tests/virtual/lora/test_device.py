@@ -298,6 +298,7 @@ def test_what_is_not_possible_is_said() -> None:
         lambda: abp().join(),
         lambda: abp().repeat(),
         lambda: joined().rejoin(0),
+        lambda: joined(NEW, version=(1, 1, 0)).rejoin(0),
         lambda: abp(data_rate=6).uplink(),
     )
     for attempt in attempts:
@@ -309,6 +310,7 @@ def test_what_is_not_possible_is_said() -> None:
         "the device has not joined yet",
         "an ABP device does not join",
         "there is nothing to repeat",
+        "only a device in a 1.1 session asks to rejoin",
         "only a device in a 1.1 session asks to rejoin",
         "no enabled channel allows the data rate",
     ]
@@ -468,7 +470,7 @@ def test_commands_are_obeyed_and_answered(
 
 def test_keep_is_a_value_only_from_1_0_4_on() -> None:
     keep = mac.LinkADRReq(
-        data_rate=mac.KEEP, tx_power=mac.KEEP, channel_mask=0b111, channel_mask_control=0, transmissions=0
+        data_rate=15, tx_power=15, channel_mask=0b111, channel_mask_control=0, transmissions=0
     )
     told = []
     for version in ((1, 0, 3), (1, 0, 4)):
@@ -539,7 +541,8 @@ def test_an_unheard_device_reaches_further_step_by_step() -> None:
         (192, (True, 0, 0, [0, 1, 2], 1)),
     ]
     device.receive(down(device, 0))
-    assert not read(device, device.uplink(), 229).adr_ack_request
+    again = [read(device, device.uplink(), 229 + number).adr_ack_request for number in range(64)]
+    assert again == [False] * 63 + [True]
 
 
 # Class C
