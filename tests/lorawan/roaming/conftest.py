@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from quartier.lorawan.models import DeviceProfile
     from tests.lorawan.network.scene import Scene
     from tests.lorawan.roaming.certificates import Authority
-    from tests.lorawan.roaming.scene import Border
+    from tests.lorawan.roaming.scene import Border, City
     from tests.world import World
 
 SECOND = "quartier_second"
@@ -128,6 +128,39 @@ async def border(  # noqa: PLR0917 (fixtures)
             for name, pool in (("dortmund", other_pool), ("schwerte", ledger_pool))
         ]
         yield Border(cities[0], cities[1], authority)
+
+
+@pytest.fixture
+async def alone(
+    profile: DeviceProfile,
+    ledger_pool: Pool,
+    bus: Bus,
+    authority: Authority,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[City]:
+    """One network without TLS, for peers that are no Quartier."""
+    from tests.lorawan.roaming.scene import city
+
+    async with city(
+        "schwerte",
+        ledger_pool,
+        bus,
+        identity=authority.identity("schwerte.example"),
+        authority=authority,
+        folder=tmp_path_factory.mktemp("schwerte"),
+        tls=False,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def scene_alone(alone: City, world: World, profile: DeviceProfile, bus: Bus) -> Scene:
+    """That network as the network tests know it."""
+    from tests.lorawan.network.scene import Air, Neighbour, Scene
+
+    air = Air()
+    alone.sky.devices = air.devices
+    return Scene(world, alone.store, alone.network, bus, air, Neighbour(), profile)
 
 
 @pytest.fixture

@@ -193,9 +193,16 @@ class Border:
 
 @asynccontextmanager
 async def city(
-    name: str, pool: Pool, bus: Bus, *, identity: Identity, authority: Authority, folder: Path
+    name: str,
+    pool: Pool,
+    bus: Bus,
+    *,
+    identity: Identity,
+    authority: Authority,
+    folder: Path,
+    tls: bool = True,
 ) -> AsyncIterator[City]:
-    """Start one network."""
+    """Start one network; without ``tls`` it listens in the clear."""
     store = Store(pool)
     await store.start()
     sky = Sky()
@@ -206,7 +213,7 @@ async def city(
         transmitters=transmitters,
         ourselves=Ourselves(net_id=NET_IDS[name]),
         secret=f"secret of {name}",
-        listening=Listening(tls=identity.server(folder, authority)),
+        listening=Listening(tls=identity.server(folder, authority) if tls else None),
         patience=PATIENCE,
     )
     stop = asyncio.Event()

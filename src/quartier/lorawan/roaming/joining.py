@@ -54,7 +54,7 @@ class Joining:
         if device is None:
             return answer_to(request, ResultCode.UNKNOWN_DEV_EUI)
         home = device.tags.get(HOME_TAG)
-        if home is None and self._carried(peer, device) is None:
+        if home is None and await self._carried(peer, device) is None:
             return answer_to(request, ResultCode.NO_ROAMING_AGREEMENT)
         net_id = home or self._ourselves.net_id
         return answer_to(
@@ -69,7 +69,7 @@ class Joining:
         device = self._device(bytes(request.dev_eui))
         if device is None:
             return answer_to(request, ResultCode.UNKNOWN_DEV_EUI)
-        agreement = self._carried(peer, device)
+        agreement = await self._carried(peer, device)
         if agreement is None:
             code = ResultCode.NO_ROAMING_AGREEMENT
             if peer.agreement(Direction.CARRIED, now()) is not None:
@@ -162,14 +162,18 @@ class Joining:
         device = self._store.directory.devices.get(dev_eui)
         return device if device is not None and device.active else None
 
-    def _carried(self, peer: Peer, device: Device) -> Agreement | None:
+    async def _carried(self, peer: Peer, device: Device) -> Agreement | None:
         """The agreement under which ``peer`` may carry one of our devices."""
         agreement = peer.agreement(Direction.CARRIED, now())
         if agreement is None or not device.may_roam:
             return None
-        addressed = device.session.dev_addr if device.session is not None else None
+        facts = await self._store.joins.facts(device)
         frame = Facts(
-            kind=DataClass.JOIN, type=FrameType.JOIN_REQUEST, dev_eui=device.eui, dev_addr=addressed
+            kind=DataClass.JOIN,
+            type=FrameType.JOIN_REQUEST,
+            dev_eui=device.eui,
+            dev_addr=device.session.dev_addr if device.session is not None else None,
+            join_eui=facts.join_eui if facts is not None else None,
         )
         return agreement if covers(agreement, frame, device.tags) else None
 
