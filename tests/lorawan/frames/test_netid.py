@@ -53,7 +53,7 @@ def test_an_address_of_eight_ones_is_nobodys() -> None:
 
 def test_a_bare_address_is_a_block_of_one() -> None:
     block = Prefix.parse(" 01020304 ")
-    assert block == Prefix(0x01020304, 32)
+    assert block == Prefix.parse("01020304/32") == Prefix(0x01020304, 32)
     assert (block.covers(0x01020304), block.covers(0x01020305), block.size) == (True, False, 1)
     assert Prefix.parse("00000000/0").covers(0xFFFFFFFF)
 
