@@ -68,6 +68,8 @@ UP = (
         + b"\x3d"
         + struct.pack("<f", 7.5)
         + number(8, 2)
+        + number(10, 1)
+        + number(11, 3)
         + text(13, CONTEXT)
         + number(16, 2)
         + text(99, b"what a newer version adds"),
@@ -87,6 +89,8 @@ UP_JSON: dict[str, Any] = {
         "rssi": -87,
         "snr": 7.5,
         "channel": 2,
+        "board": 1,
+        "antenna": 3,
         "context": base64.b64encode(CONTEXT).decode(),
         "crcStatus": "CRC_OK",
         "newer": {"field": 1},
@@ -102,6 +106,8 @@ HEARD = Heard(
     snr_db=7.5,
     context=CONTEXT,
     channel=2,
+    board=1,
+    antenna=3,
     fine_time_ns=250_000_017,
     gps_time_ms=1_400_000_000_250,
 )
@@ -252,7 +258,7 @@ async def test_receptions_and_state(bridge: Bridge) -> None:
     (one,) = bridge.receptions
     assert (one.gateway, one.phy, one.frequency_hz, one.data_rate) == (EUI, UPLINK, 868_100_000, 5)
     assert (one.context, one.fine_time_ns, one.gps_time_ms) == (
-        {"context": CONTEXT.hex()},
+        {"context": CONTEXT.hex(), "board": 1, "antenna": 3},
         250_000_017,
         1_400_000_000_250,
     )
@@ -319,6 +325,8 @@ async def test_both_windows_go_out_at_once_in_protobuf(bridge: Bridge) -> None:
             number(1, frequency_hz)
             + number(2, power_dbm)
             + text(3, text(3, lora))
+            + number(4, 1)
+            + number(5, 3)
             + text(6, text(2, text(1, number(1, delay_s))))
             + text(7, CONTEXT)
         )
@@ -354,6 +362,8 @@ async def test_a_gateway_that_speaks_json_is_answered_in_json(bridge: Bridge) ->
                             "polarizationInversion": True,
                         }
                     },
+                    "board": 1,
+                    "antenna": 3,
                     "timing": {"delay": {"delay": "1s"}},
                     "context": base64.b64encode(CONTEXT).decode(),
                 },
@@ -407,6 +417,19 @@ async def test_a_broken_connection_is_opened_again(bridge: Bridge) -> None:
     await until(bridge.link.connected.is_set, 20)
     await bridge.event("event/up", UP)
     await until(lambda: bridge.receptions)
+
+
+async def test_a_cancelled_client_leaves_nothing_behind(bridge: Bridge) -> None:
+    other = MqttClient(bridge.broker, bridge.registry, bridge.rates, bridge)
+    other._broker = replace(bridge.broker, client_id="")
+    running = asyncio.create_task(other.run(asyncio.Event()))
+    async with asyncio.timeout(20):
+        await other.connected.wait()
+    before = asyncio.all_tasks()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await until(lambda: not other.connected.is_set())
+    assert asyncio.all_tasks() < before
 
 
 async def test_a_broker_that_is_away_is_no_error() -> None:

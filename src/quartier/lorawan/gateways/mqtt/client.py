@@ -73,6 +73,7 @@ class MqttClient:
         self._receiver = receiver
         self._first_backoff_s = first_backoff_s
         self._client: aiomqtt.Client | None = None
+        self._greeted = False
         self._encodings: dict[Eui, Encoding] = {}
         self._waiting: dict[tuple[Eui, int], tuple[asyncio.Future[Acknowledged], float]] = {}
         self._number = secrets.randbelow(1 << 31)
@@ -84,20 +85,15 @@ class MqttClient:
         """Stay connected until ``stop``."""
         backoff_s = self._first_backoff_s
         stopping = asyncio.create_task(stop.wait())
+        listening: asyncio.Task[None] | None = None
         try:
             while not stop.is_set():
                 listening = asyncio.create_task(self._listen())
                 await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                was_connected = self.connected.is_set()
-                self.connected.clear()
-                self._client = None
-                if not listening.done():
-                    listening.cancel()
-                with suppress(asyncio.CancelledError):
-                    await listening
                 if stop.is_set():
                     break
-                backoff_s = self._first_backoff_s if was_connected else min(2 * backoff_s, _LONGEST_BACKOFF_S)
+                await listening
+                backoff_s = self._first_backoff_s if self._greeted else min(2 * backoff_s, _LONGEST_BACKOFF_S)
                 with suppress(TimeoutError):
                     # Spread, so that a broker that starts again is not met by all at once.
                     await asyncio.wait_for(
@@ -106,10 +102,13 @@ class MqttClient:
                     )
         finally:
             stopping.cancel()
-            self._fail("the connection to the broker ends")
+            if listening is not None:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self) -> None:
         broker = self._broker
+        self._greeted = False
         try:
             async with aiomqtt.Client(
                 broker.host,
@@ -125,6 +124,7 @@ class MqttClient:
             ) as client:
                 await client.subscribe([(f"{self._base}/+/event/+", 0), (f"{self._base}/+/state/conn", 0)])
                 self._client = client
+                self._greeted = True
                 self.connected.set()
                 log.info("gateways.mqtt_connected", broker=broker.host, prefix=broker.prefix)
                 async for message in client.messages:
@@ -134,6 +134,8 @@ class MqttClient:
         except (aiomqtt.MqttError, OSError, TimeoutError) as error:
             log.warning("gateways.mqtt_broken", broker=broker.host, error=str(error)[:200])
         finally:
+            self._client = None
+            self.connected.clear()
             self._fail("the connection to the broker broke")
 
     def _fail(self, detail: str) -> None:
@@ -224,7 +226,11 @@ class MqttClient:
                 received_monotonic=now,
                 rssi_dbm=heard.rssi_dbm,
                 snr_db=heard.snr_db,
-                context={"context": heard.context.hex()},
+                context={
+                    "context": heard.context.hex(),
+                    "board": heard.board,
+                    "antenna": heard.antenna,
+                },
                 channel=heard.channel,
                 fine_time_ns=heard.fine_time_ns,
                 gps_time_ms=heard.gps_time_ms,

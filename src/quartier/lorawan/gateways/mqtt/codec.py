@@ -62,6 +62,8 @@ class Heard:
     snr_db: float
     context: bytes
     channel: int
+    board: int
+    antenna: int
     fine_time_ns: int | None
     gps_time_ms: int | None
 
@@ -147,6 +149,8 @@ def parse_up(payload: bytes) -> Heard:
         snr_db=float(info.snr),
         context=info.context,
         channel=info.channel & 0xFF,
+        board=info.board,
+        antenna=info.antenna,
         fine_time_ns=fine_time_ns,
         gps_time_ms=gps_time_ms if gps_time_ms is not None and 0 <= gps_time_ms < 1 << 53 else None,
     )
@@ -222,6 +226,8 @@ def _fill(item: Any, order: Order, one: Opportunity, data_rate: DataRate) -> Non
         radio.timing.immediately.SetInParent()
     else:
         radio.timing.delay.delay.FromMilliseconds(round(one.delay_s * 1000))
-    context = order.context.get("context")
+    context, board, antenna = (order.context.get(name) for name in ("context", "board", "antenna"))
     if isinstance(context, str):
         radio.context = bytes.fromhex(context)
+    if isinstance(board, int) and isinstance(antenna, int):
+        radio.board, radio.antenna = board, antenna

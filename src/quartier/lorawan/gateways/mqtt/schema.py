@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from google.protobuf import descriptor_pool, duration_pb2, message_factory, timestamp_pb2
+from google.protobuf import descriptor_pool, duration_pb2, message_factory
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import Message
 
 _PACKAGE: Final = "gw"
-_TIME: Final = "google.protobuf.Timestamp"
 _SPAN: Final = "google.protobuf.Duration"
 
 _ENUMS: Final[dict[str, tuple[str, ...]]] = {
@@ -44,21 +43,16 @@ _MESSAGES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Fsk": ("1 frequency_deviation uint32", "2 datarate uint32"),
     "Modulation": ("3 lora Lora ?", "4 fsk Fsk ?"),
-    "Location": ("1 latitude double", "2 longitude double", "3 altitude double"),
     "UplinkTxInfo": ("1 frequency uint32", "2 modulation Modulation"),
     "UplinkRxInfo": (
         "1 gateway_id string",
-        "2 uplink_id uint32",
-        f"3 time {_TIME}",
         f"4 time_since_gps_epoch {_SPAN}",
         f"5 fine_time_since_gps_epoch {_SPAN}",
         "6 rssi int32",
         "7 snr float",
         "8 channel uint32",
-        "9 rf_chain uint32",
         "10 board uint32",
         "11 antenna uint32",
-        "12 location Location",
         "13 context bytes",
         "16 crc_status CRCStatus",
     ),
@@ -81,8 +75,6 @@ _MESSAGES: Final[dict[str, tuple[str, ...]]] = {
     "DownlinkTxAckItem": ("1 status TxAckStatus",),
     "DownlinkTxAck": ("2 downlink_id uint32", "5 items DownlinkTxAckItem *", "6 gateway_id string"),
     "GatewayStats": (
-        f"2 time {_TIME}",
-        "3 location Location",
         "4 config_version string",
         "5 rx_packets_received uint32",
         "6 rx_packets_received_ok uint32",
@@ -97,7 +89,6 @@ _SCALARS: Final = {
     "int32": FieldDescriptorProto.TYPE_INT32,
     "bool": FieldDescriptorProto.TYPE_BOOL,
     "float": FieldDescriptorProto.TYPE_FLOAT,
-    "double": FieldDescriptorProto.TYPE_DOUBLE,
     "string": FieldDescriptorProto.TYPE_STRING,
     "bytes": FieldDescriptorProto.TYPE_BYTES,
 }
@@ -126,9 +117,8 @@ def _describe(message: DescriptorProto, line: str) -> None:
 def _build() -> dict[str, type[Message]]:
     file = FileDescriptorProto(name="quartier/gateways.proto", package=_PACKAGE, syntax="proto3")
     pool = descriptor_pool.DescriptorPool()
-    for known in (timestamp_pb2, duration_pb2):
-        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
-        file.dependency.append(known.DESCRIPTOR.name)
+    pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
+    file.dependency.append(duration_pb2.DESCRIPTOR.name)
     for enum_name, values in _ENUMS.items():
         enum = file.enum_type.add(name=enum_name)
         for number, value in enumerate(values):
