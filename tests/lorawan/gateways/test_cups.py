@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.lorawan.gateways import cups
@@ -213,6 +213,7 @@ def test_what_cannot_be(make: Any, message: str) -> None:
     assert str(caught.value) == message
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200)
     | st.dictionaries(st.sampled_from(list(report().__struct_fields__)), json_values).map(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.lorawan.frames.regions import EU868
@@ -86,6 +86,7 @@ def test_used_is_the_share_of_the_allowance() -> None:
     assert cycles.account(bytes(8), blocking=True).blocking
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 7200), st.floats(0.02, 3), st.integers(0, 3)), max_size=120))
 def test_no_hour_is_ever_overdrawn(wanted: list[tuple[float, float, int]]) -> None:
     account = Account(EU868)

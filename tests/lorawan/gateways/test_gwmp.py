@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quartier.lorawan.gateways import gwmp
@@ -197,9 +197,11 @@ def test_responses(arguments: dict[str, Any], expected: dict[str, Any]) -> None:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
 )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 @example(b'{"rxpk":[{"data":"AA==","freq":1e999,"datr":"SF7BW125","tmst":0}]}')
 def test_nothing_but_a_gwmp_error_comes_of_any_bytes(data: bytes) -> None:
@@ -208,6 +210,7 @@ def test_nothing_but_a_gwmp_error_comes_of_any_bytes(data: bytes) -> None:
             reader(data)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*LORA, "rsig", "rssis", "tmms", "fts", "ftime"]), json_values, max_size=5
@@ -228,6 +231,7 @@ def test_nothing_but_a_gwmp_error_comes_of_any_json(changes: dict[str, Any], sta
             assert 0 <= heard.timestamp_us < 1 << 32
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["error", "warn", "value"]), json_values))
 def test_nothing_but_a_gwmp_error_comes_of_any_acknowledgement(fields: dict[str, Any]) -> None:
     with contextlib.suppress(GwmpError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.lorawan.gateways.ids import IdError, dashed, id6, parse_eui
@@ -43,11 +43,13 @@ def test_refuses_what_is_no_eui(text: str) -> None:
         parse_eui(text)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=8, max_size=8))
 def test_what_is_written_is_read_again(eui: bytes) -> None:
     assert parse_eui(id6(eui)) == parse_eui(dashed(eui)) == parse_eui(eui.hex()) == eui
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50) | st.integers())
 def test_nothing_but_an_id_error_comes_of_any_text(text: str | int) -> None:
     with contextlib.suppress(IdError):

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.engines.nats import Server as Nats
@@ -166,6 +166,7 @@ def test_refused_uplinks(changes: dict[str, Any], message: str) -> None:
 readers = (codec.parse_up, codec.parse_ack, codec.parse_stats, codec.parse_state)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_nothing_but_a_bridge_error_comes_of_any_bytes(payload: bytes) -> None:
     for reader in readers:
@@ -173,6 +174,7 @@ def test_nothing_but_a_bridge_error_comes_of_any_bytes(payload: bytes) -> None:
             reader(payload)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_nothing_but_a_bridge_error_comes_of_changed_bytes(data: st.DataObject) -> None:
     payload = bytearray(UP)
@@ -184,6 +186,7 @@ def test_nothing_but_a_bridge_error_comes_of_changed_bytes(data: st.DataObject) 
         assert 0 < len(heard.phy) <= 255
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["phyPayload", "txInfo", "rxInfo", "items", "downlinkId", "state"]), json_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.lorawan.gateways.slots import Slots
@@ -43,6 +43,7 @@ def test_the_past_is_forgotten() -> None:
     assert len(slots) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 50), st.floats(0.02, 3)), max_size=40))
 def test_nothing_overlaps(wanted: list[tuple[bool, float, float]]) -> None:
     slots = Slots()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.lorawan.frames.regions import EU868
@@ -151,6 +151,7 @@ def test_refused_messages(message: dict[str, Any], error: str) -> None:
     assert str(caught.value) == error
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=250))
 def test_what_a_station_takes_apart_becomes_the_same_bytes(phy: bytes) -> None:
     parts = _parts(phy)
@@ -159,6 +160,7 @@ def test_what_a_station_takes_apart_becomes_the_same_bytes(phy: bytes) -> None:
         assert messages.parse(json.dumps(message)) == heard(phy)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 0x3FFF_FFFF),
     st.binary(max_size=15),
@@ -175,6 +177,7 @@ def test_every_data_frame_survives(numbers: int, options: bytes, port: int | Non
     assert messages.parse(json.dumps(message)) == heard(phy)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.binary(max_size=300))
 def test_nothing_but_a_station_error_comes_of_any_text(text: str | bytes) -> None:
     for reader in (messages.parse, messages.parse_question):
@@ -182,6 +185,7 @@ def test_nothing_but_a_station_error_comes_of_any_text(text: str | bytes) -> Non
             reader(text)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([JOIN, DATA, CONFIRMED, {"msgtype": "version"}, {"msgtype": "timesync"}]),
     st.dictionaries(

@@ -22,8 +22,9 @@ from quartier.lorawan.gateways.access import certificate_of, host_of, token_of
 from quartier.lorawan.gateways.ids import IdError, parse_eui
 from quartier.lorawan.gateways.links import Confirmed, LinkError, Opportunity, Order
 from quartier.lorawan.gateways.rates import Rates
-from quartier.lorawan.gateways.registry import Gateway, GatewayProtocol, Live, Refused, Registry
+from quartier.lorawan.gateways.registry import GatewayProtocol, Refused, Registry
 from quartier.lorawan.gateways.station import messages
+from quartier.lorawan.gateways.station.connection import Connection
 from quartier.lorawan.gateways.station.messages import (
     Heard,
     Message,
@@ -33,6 +34,7 @@ from quartier.lorawan.gateways.station.messages import (
     Transmitted,
     Version,
 )
+from quartier.lorawan.gateways.station.orders import context, fitting, needs_xtime, used
 from quartier.lorawan.gateways.station.router_config import RadioPlan, router_config
 from quartier.lorawan.types import Discarded, Eui, Receiver, Reception, TransmitError
 
@@ -41,54 +43,12 @@ log = structlog.get_logger(__name__)
 _PROTOCOL: Final = GatewayProtocol.STATION
 _PING_S: Final = 20.0
 _SILENT_S: Final = 75.0
-_SEND_S: Final = 5.0
 _MOST_PENDING: Final = 256
 _MOST_ERRORS: Final = 100
 _CLOCK_OFFER_S: Final = 600.0
-_SAME_TIME_US: Final = 500_000
 _ENDS: Final = frozenset(
     {Discarded.UNKNOWN_GATEWAY, Discarded.GATEWAY_DISABLED, Discarded.WRONG_NETWORK, Discarded.UNAUTHORISED}
 )
-
-
-class _Connection:
-    """One Station."""
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        live: Live,
-        socket: web.WebSocketResponse,
-        *,
-        host: str,
-        credential: bytes,
-    ) -> None:
-        self.credential = credential
-        self.gateway = gateway
-        self.live = live
-        self.socket = socket
-        self.host = host
-        self.configured = False
-        self.errors = 0
-        self.waiting: dict[int, tuple[asyncio.Future[Opportunity], Order]] = {}
-        self.pings: dict[bytes, float] = {}
-        self.clock_offered = 0.0
-        self._sending = asyncio.Lock()
-
-    async def send(self, text: str) -> None:
-        """Send one message. Raises LinkError where the Station does not take it in time."""
-        try:
-            async with asyncio.timeout(_SEND_S), self._sending:
-                await self.socket.send_str(text)
-        except (TimeoutError, ConnectionError, RuntimeError):
-            raise LinkError(TransmitError.GATEWAY_OFFLINE, "the connection is broken") from None
-
-    def fail(self, detail: str) -> None:
-        """Tell whoever waits for a confirmation that none will come."""
-        for future, _ in self.waiting.values():
-            if not future.done():
-                future.set_exception(LinkError(TransmitError.NO_CONFIRMATION, detail))
-        self.waiting.clear()
 
 
 class StationServer:
@@ -121,7 +81,7 @@ class StationServer:
         self._public_url = public_url.rstrip("/")
         self._server_eui = server_eui
         self._offer_time = offer_time
-        self._connections: dict[Eui, _Connection] = {}
+        self._connections: dict[Eui, Connection] = {}
         self._number = secrets.randbelow(1 << 31)
         self._received = metrics.RECEIVED.labels(_PROTOCOL)
         self._closing: set[asyncio.Task[None]] = set()
@@ -192,7 +152,7 @@ class StationServer:
             max_msg_size=messages.LARGEST_MESSAGE, timeout=5, autoping=False, compress=False
         )
         await socket.prepare(request)
-        connection = _Connection(gateway, live, socket, host=host, credential=credential)
+        connection = Connection(gateway, live, socket, host=host, credential=credential)
         self._replace(connection)
         pinging = asyncio.create_task(self._ping(connection))
         try:
@@ -206,7 +166,7 @@ class StationServer:
                     live.link = None
         return socket
 
-    def _replace(self, connection: _Connection) -> None:
+    def _replace(self, connection: Connection) -> None:
         eui = connection.gateway.eui
         before = self._connections.get(eui)
         self._connections[eui] = connection
@@ -217,7 +177,7 @@ class StationServer:
             before.fail("the Station connected anew")
             self._close_soon(before)
 
-    def _close_soon(self, connection: _Connection) -> None:
+    def _close_soon(self, connection: Connection) -> None:
         async def close() -> None:
             with suppress(ConnectionError, RuntimeError, TimeoutError):
                 async with asyncio.timeout(5):
@@ -227,7 +187,7 @@ class StationServer:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _listen(self, connection: _Connection) -> None:
+    async def _listen(self, connection: Connection) -> None:
         socket = connection.socket
         while not socket.closed:
             try:
@@ -259,7 +219,7 @@ class StationServer:
         with suppress(ConnectionError, RuntimeError, TimeoutError):
             await socket.close()
 
-    async def _take(self, connection: _Connection, text: str) -> bool:
+    async def _take(self, connection: Connection, text: str) -> bool:
         """Handle one message; False ends the connection."""
         now = time.monotonic()
         try:
@@ -280,12 +240,12 @@ class StationServer:
             return False
         return True
 
-    def _ignore(self, connection: _Connection, refused: Refused) -> None:
+    def _ignore(self, connection: Connection, refused: Refused) -> None:
         if refused.reason in (Discarded.MALFORMED, Discarded.TOO_LARGE):
             connection.errors += 1
         self._registry.refuse(refused, _PROTOCOL, gateway=connection.gateway.eui, address=connection.host)
 
-    async def _handle(self, connection: _Connection, message: Message, now: float) -> None:
+    async def _handle(self, connection: Connection, message: Message, now: float) -> None:
         match message:
             case Heard():
                 self._on_heard(connection, message, now)
@@ -311,7 +271,7 @@ class StationServer:
             case Other():
                 raise Refused(Discarded.UNSUPPORTED, f"message {message.kind!r}")
 
-    def _on_heard(self, connection: _Connection, heard: Heard, now: float) -> None:
+    def _on_heard(self, connection: Connection, heard: Heard, now: float) -> None:
         gateway, region = connection.gateway, self._rates.region
         if heard.data_rate not in region.data_rates:
             raise Refused(Discarded.UNSUPPORTED, f"data rate {heard.data_rate}")
@@ -338,7 +298,7 @@ class StationServer:
             )
         )
 
-    async def _tell_time(self, connection: _Connection, heard: Heard, now: float) -> None:
+    async def _tell_time(self, connection: Connection, heard: Heard, now: float) -> None:
         if not self._offer_time or heard.gps_time_us:
             return
         if connection.clock_offered and now - connection.clock_offered < _CLOCK_OFFER_S:
@@ -348,22 +308,22 @@ class StationServer:
         offer = messages.time_offer(heard.xtime, gps_ms(datetime.now(UTC)) * 1000 - way_us, time.time())
         await connection.send(messages.encode(offer))
 
-    def _on_transmitted(self, connection: _Connection, message: Transmitted) -> None:
+    def _on_transmitted(self, connection: Connection, message: Transmitted) -> None:
         waiting = connection.waiting.pop(message.number, None)
         if waiting is None:
             raise Refused(Discarded.UNSUPPORTED, "dntxed that nobody waits for")
         future, order = waiting
         if not future.done():
-            future.set_result(_used(order, message))
+            future.set_result(used(order, message))
 
-    def _on_pong(self, connection: _Connection, payload: bytes) -> None:
+    def _on_pong(self, connection: Connection, payload: bytes) -> None:
         now = time.monotonic()
         sent_at = connection.pings.pop(payload, None)
         connection.live.seen_monotonic = now
         if sent_at is not None:
             connection.live.measured_rtt(now - sent_at)
 
-    async def _ping(self, connection: _Connection) -> None:
+    async def _ping(self, connection: Connection) -> None:
         # The first ones quickly, so that the way is measured before the first answer is due.
         wait_s = 0.5
         while not connection.socket.closed:
@@ -387,7 +347,7 @@ class StationServer:
             raise LinkError(TransmitError.GATEWAY_OFFLINE, "the Station is not connected")
         if len(connection.waiting) >= _MOST_PENDING:
             raise LinkError(TransmitError.QUEUE_FULL, f"{_MOST_PENDING} frames wait for confirmation")
-        opportunities = _fitting(order.opportunities)
+        opportunities = fitting(order.opportunities)
         self._number = (self._number + 1) & 0x7FFF_FFFF
         number = self._number
         message = messages.downlink(
@@ -397,8 +357,8 @@ class StationServer:
             phy=order.phy,
             opportunities=opportunities,
             priority=max(0, min(order.priority, 255)),
-            xtime=_context(order, "xtime", needed=_needs_xtime(order)),
-            antenna=_context(order, "rctx", needed=False),
+            xtime=context(order, "xtime", needed=needs_xtime(order)),
+            antenna=context(order, "rctx", needed=False),
             gps_time_us=None if order.gps_time_ms is None else order.gps_time_ms * 1000,
             now=time.time(),
         )
@@ -416,45 +376,6 @@ class StationServer:
         if connection is not None:
             connection.fail("the gateway was removed")
             self._close_soon(connection)
-
-
-def _fitting(opportunities: tuple[Opportunity, ...]) -> tuple[Opportunity, ...]:
-    """Both windows where the second is a second later, otherwise the first. Raises LinkError."""
-    first = opportunities[0]
-    if first.delay_s is None:
-        return opportunities[:1]
-    if not 1 <= first.delay_s <= 15 or first.delay_s != round(first.delay_s):
-        raise LinkError(TransmitError.NOT_ALLOWED, f"a Station cannot wait {first.delay_s:g} s")
-    later = [one for one in opportunities[1:2] if one.delay_s == first.delay_s + 1]
-    return (first, *later)
-
-
-def _needs_xtime(order: Order) -> bool:
-    return order.gps_time_ms is None and order.opportunities[0].delay_s is not None
-
-
-def _context(order: Order, name: str, *, needed: bool) -> int | None:
-    value = order.context.get(name)
-    if isinstance(value, int):
-        return value
-    if needed:
-        raise LinkError(TransmitError.NOT_ALLOWED, f"the reception has no {name} of this Station")
-    return None
-
-
-def _used(order: Order, message: Transmitted) -> Opportunity:
-    """Which window it was: by the time, or else by frequency and data rate."""
-    heard = order.context.get("xtime")
-    if isinstance(heard, int) and message.xtime:
-        for one in order.opportunities:
-            if one.delay_s is not None:
-                expected = heard + round(one.delay_s * 1_000_000)
-                if abs(message.xtime - expected) < _SAME_TIME_US:
-                    return one
-    for one in order.opportunities:
-        if (one.frequency_hz, one.data_rate) == (message.frequency_hz, message.data_rate):
-            return one
-    return order.opportunities[0]
 
 
 def _own_url(request: web.Request) -> str:
