@@ -46,4 +46,6 @@ class Keyring:
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose + owner)
         except (InvalidTag, ValueError):
-            raise SecretError("a radio key cannot be opened: sealed with another key, or for another device") from None
+            raise SecretError(
+                "a radio key cannot be opened: sealed with another key, or for another device"
+            ) from None

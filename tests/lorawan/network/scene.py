@@ -21,10 +21,9 @@ from quartier.cities.rules import SYSTEM
 from quartier.engines.bus import INBOX, Bus
 from quartier.intake.inbox import RawMessage, decode
 from quartier.lorawan.domain import DeviceSettings, register_device, save_profile
-from quartier.lorawan.domain.transfer import LoraDevice
 from quartier.lorawan.frames.crypto import SessionKeys, session_1_0
 from quartier.lorawan.message import Up
-from quartier.lorawan.models import DeviceProfile
+from quartier.lorawan.models import DeviceProfile, LoraDevice
 from quartier.lorawan.network import Network, Outcome
 from quartier.lorawan.store import Line, Store
 from quartier.lorawan.types import Reception, Transmission, TransmitError, TransmitResult
@@ -206,12 +205,11 @@ class Scene:
         settings: dict[str, Any] = {
             key: how.pop(key) for key in ("counter_reset", "may_roam", "counters", "active") if key in how
         }
+        names: Sequence[str] = ("nwk_s_key", "app_s_key")
+        session = session_1_0(keys[0], keys[1])
         if version.startswith("1.1"):
             names = ("f_nwk_s_int_key", "s_nwk_s_int_key", "nwk_s_enc_key", "app_s_key")
-            session = SessionKeys(*keys, True)
-        else:
-            names = ("nwk_s_key", "app_s_key")
-            session = session_1_0(keys[0], keys[1])
+            session = SessionKeys(keys[0], keys[1], keys[2], keys[3], True)
         await sync_to_async(register_device)(
             SYSTEM,
             self.world.municipality,

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from quartier.cities.rules import SYSTEM
 from quartier.lorawan.domain import LoraError, cancel_downlink, create_group, enqueue, enqueue_group
 from quartier.lorawan.frames.keys import multicast_session
-from quartier.lorawan.models import Downlink, MulticastGroup
+from quartier.lorawan.models import Downlink, LoraDevice, MulticastGroup
 from quartier.lorawan.types import TransmitError
 from quartier.virtual.lora.device import Device
 from tests.lorawan.network.scene import GATEWAY, OTHER, Scene, until
@@ -205,16 +205,15 @@ async def test_class_c_is_tried_again_and_given_up(scene: Scene) -> None:
     downlink = await put(scene, device, b"x")
     await settled(scene, downlink, "failed")
     assert await state_of(scene, downlink) == ("failed", "gateway_offline", 2)
+    scene_eui = scene.eui_of(device).hex()
     scene.air.devices.clear()
-    deaf = await put_for(scene, downlink.device_id, b"y")
+    deaf = await put_for(scene, scene_eui, b"y")
     await settled(scene, deaf, "failed")
     assert await state_of(scene, deaf) == ("failed", "not_acknowledged", 3)
 
 
-async def put_for(scene: Scene, device_id: int | None, payload: bytes) -> Downlink:
-    from quartier.lorawan.models import LoraDevice
-
-    row = await LoraDevice.objects.select_related("municipality").aget(pk=device_id)
+async def put_for(scene: Scene, dev_eui: str, payload: bytes) -> Downlink:
+    row = await LoraDevice.objects.select_related("municipality").aget(dev_eui=dev_eui)
     downlink = await sync_to_async(enqueue)(SYSTEM, row, payload, port=3, confirmed=True)
     await scene.store.reload()
     scene.network.wake()

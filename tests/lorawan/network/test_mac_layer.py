@@ -114,7 +114,7 @@ async def test_what_a_device_refuses_is_not_asked_again(scene: Scene) -> None:
     )
     device = await scene.abp(profile=profile)
     assert device.state is not None
-    device.state.region = _Narrow()  # type: ignore[assignment]
+    device.state.region = _Narrow()
     assert len(await talk(scene, device)) == 1
     assert await talk(scene, device, 3) == []
     session = scene.store.directory.devices[scene.eui_of(device)].session
@@ -191,13 +191,13 @@ async def test_sticky_answers_are_ended_by_a_downlink(scene: Scene) -> None:
     await talk(scene, device)
     state = device.state
     assert state is not None
-    assert list(state.sticky) == [mac.RXTimingSetupAns]
+    assert state.sticky == [mac.RXTimingSetupAns()]
     assert await talk(scene, device) == []
     before = len(scene.air.sent)
     await talk(scene, device)
     # The answer came again: the device waits for any downlink.
     assert len(scene.air.sent) == before + 1
-    assert state.sticky == {}
+    assert state.sticky == []
     await talk(scene, device, 2)
     assert len(scene.air.sent) == before + 1
 
@@ -251,6 +251,6 @@ async def test_many_answers_go_alone_where_they_do_not_fit(scene: Scene) -> None
         device.ask(mac.LinkCheckReq())
         device.ask(mac.DeviceTimeReq())
     told = await talk(scene, device)
-    assert [type(one) for one in told] == [mac.LinkCheckAns, mac.DeviceTimeAns] * 5
+    assert [type(one).__name__ for one in told] == ["LinkCheckAns", "DeviceTimeAns"] * 5
     assert scene.air.sent[-1].heard is not None
     assert scene.air.sent[-1].heard.port == 0
