@@ -72,6 +72,10 @@ class _Offer:
 class Link(Protocol):
     """A peer that takes frames in another way than Backend Interfaces: as one gateway of its own network."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether the peer's server listens to us."""
+
     async def offer(self, phy: bytes, shared: Sequence[Shared]) -> bool:
         """Hand over a frame; True if the peer's server acknowledged it. Never raises."""
 

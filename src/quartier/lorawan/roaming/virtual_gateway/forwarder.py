@@ -14,6 +14,7 @@ import structlog
 
 from quartier.lorawan.gateways.gwmp import GwmpError, Kind, header, parse
 from quartier.lorawan.gateways.rates import Rates
+from quartier.lorawan.roaming.clock import monotonic
 from quartier.lorawan.roaming.delivery import Delivery
 from quartier.lorawan.roaming.peers import Peer, VirtualGateway
 from quartier.lorawan.roaming.policy import Shared
@@ -66,6 +67,7 @@ class ForwarderLink(asyncio.DatagramProtocol):
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeping: asyncio.Task[None] | None = None
+        self._acknowledged_s = -3 * KEEPALIVE_S
 
     async def open(self) -> None:
         """Begin, and keep the way back open."""
@@ -79,6 +81,11 @@ class ForwarderLink(asyncio.DatagramProtocol):
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._transport is not None:
             self._transport.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server has acknowledged something lately."""
+        return monotonic() - self._acknowledged_s < 3 * KEEPALIVE_S
 
     async def offer(self, phy: bytes, shared: Sequence[Shared]) -> bool:
         """Hand over a frame; True if the server acknowledged the datagram. Never raises."""
@@ -158,6 +165,7 @@ class ForwarderLink(asyncio.DatagramProtocol):
         except GwmpError:
             return
         if kind in (Kind.PUSH_ACK, Kind.PULL_ACK):
+            self._acknowledged_s = monotonic()
             future = self._waiting.get(token + bytes([kind]))
             if future is not None and not future.done():
                 future.set_result(None)

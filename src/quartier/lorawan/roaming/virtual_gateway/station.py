@@ -96,6 +96,11 @@ class StationLink:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the server has told how it wants us to work, so that it takes frames."""
+        return self._socket is not None and not self._socket.closed
+
     async def offer(self, phy: bytes, shared: Sequence[Shared]) -> bool:
         """Hand over a frame; True if the connection took it (this protocol acknowledges no uplink). Never raises."""
         socket = self._socket
