@@ -109,7 +109,7 @@ class StationLink:
             return False
         try:
             async with asyncio.timeout(2):
-                await socket.send_bytes(msgspec.json.encode(message))
+                await socket.send_str(msgspec.json.encode(message).decode())
         except (TimeoutError, ConnectionError, aiohttp.ClientError):
             return False
         return True
@@ -251,7 +251,7 @@ class StationLink:
             "gpstime": 0,
         }
         try:
-            await socket.send_bytes(msgspec.json.encode(message))
+            await socket.send_str(msgspec.json.encode(message).decode())
         except (ConnectionError, aiohttp.ClientError):
             return
 
