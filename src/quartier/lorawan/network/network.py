@@ -220,6 +220,9 @@ class Network:
         metrics.JOINS.labels("accepted").inc()
         metrics.FRAMES.labels("accepted").inc()
         dev_addr = accepted.session.dev_addr
+        for one in receptions:
+            if not one.peer:
+                self._store.frames.hour(one.gateway).accepted += 1
         self._store.frames.add(
             lines.up(
                 frame.phy,

@@ -190,7 +190,8 @@ def _columns(known: Sequence[tuple[int, datetime, Hour]]) -> dict[str, list[Any]
         "foreign": [one.foreign for _, _, one in known],
         "sent": [one.sent for _, _, one in known],
         "failed": [one.failed for _, _, one in known],
-        "airtime_s": [one.airtime_s for _, _, one in known],
-        "rssi": [one.rssi_sum_dbm for _, _, one in known],
-        "snr": [one.snr_sum_db for _, _, one in known],
+        # psycopg wants lists of one type, and a sum of nothing is whole.
+        "airtime_s": [float(one.airtime_s) for _, _, one in known],
+        "rssi": [float(one.rssi_sum_dbm) for _, _, one in known],
+        "snr": [float(one.snr_sum_db) for _, _, one in known],
     }
