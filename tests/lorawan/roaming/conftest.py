@@ -50,7 +50,7 @@ def second_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         base = f"postgresql://{settings['USER']}@/{{}}?host={quote(settings['HOST'], safe='')}"
         name = f"{SECOND}_{settings['NAME']}"
         connection.close()
-        connection.close_pool()
+        connection.close_pool()  # type: ignore[attr-defined]
         with psycopg.connect(base.format("postgres"), autocommit=True) as server:
             server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{settings["NAME"]}"')

@@ -23,7 +23,6 @@ from quartier.lorawan.roaming.messages import (
     MessageError,
     PRStartAns,
     PRStartReq,
-    Result,
     XmitDataAns,
     answer_to,
     canonical_id,
@@ -31,7 +30,7 @@ from quartier.lorawan.roaming.messages import (
     write,
 )
 from quartier.lorawan.roaming.names import NAMES
-from quartier.lorawan.roaming.objects import KeyEnvelope, ServiceProfile
+from quartier.lorawan.roaming.objects import KeyEnvelope, Result, ServiceProfile
 from quartier.lorawan.roaming.peers import Peer
 
 HEADER: dict[str, Any] = {

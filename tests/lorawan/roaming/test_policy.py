@@ -39,11 +39,14 @@ EVERYTHING = Agreement(
 )
 
 
-def data(**fields: Any) -> Facts:
-    made = {"port": 10, "payload": b"\x01"} | fields
-    found = facts(
-        Data(made.pop("type", FrameType.UNCONFIRMED_UP), made.pop("dev_addr", ADDRESS), 7, **made).serialise()
-    )
+def data(
+    *,
+    type: FrameType = FrameType.UNCONFIRMED_UP,
+    dev_addr: int = ADDRESS,
+    port: int | None = 10,
+    payload: bytes = b"\x01",
+) -> Facts:
+    found = facts(Data(type, dev_addr, 7, port=port, payload=payload).serialise())
     assert found is not None
     return found
 
@@ -135,7 +138,7 @@ def test_tags_choose_among_our_own_devices(
 
 
 AIRTIME = replace(EVERYTHING, downlink_airtime_s_per_day=1)
-DOWN = {"type": FrameType.UNCONFIRMED_DOWN}
+DOWN: dict[str, Any] = {"type": FrameType.UNCONFIRMED_DOWN}
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ async def post(
 
 
 def counted(peer: str, reason: str) -> float:
-    return metrics.REFUSED.labels(peer, reason)._value.get()
+    return float(metrics.REFUSED.labels(peer, reason)._value.get())
 
 
 async def test_peer_is_who_its_certificate_says(authority: Authority, tmp_path: Path) -> None:

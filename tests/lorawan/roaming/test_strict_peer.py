@@ -80,7 +80,7 @@ def windows(start: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def refused(reason: str) -> float:
-    return metrics.REFUSED.labels("strict", reason)._value.get()
+    return float(metrics.REFUSED.labels("strict", reason)._value.get())
 
 
 EVERY_MODE = pytest.mark.parametrize("connect", ["1.0", "1.1", "1.0 asynchronous"], indirect=True)
