@@ -59,6 +59,10 @@ class Config:
         "127.0.0.0/8,::1/128", "networks that may read /metrics and the details of /health, comma separated"
     )
     radio_host: str = _setting("127.0.0.1", "address on which LoRaWAN gateways and peers reach us")
+    radio_municipalities: str = _setting(
+        "",
+        "municipalities whose LoRaWAN network this process runs, comma separated; empty: one network for all",
+    )
     radio_udp_port: int = _setting(1700, "UDP port for packet forwarders (GWMP)")
     station_port: int = _setting(3001, "port for LoRa Basics Stations (LNS and CUPS)")
     station_url: str = _setting("", "address of the Stations' port as they see it, such as wss://host:3001")

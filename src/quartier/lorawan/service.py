@@ -69,7 +69,8 @@ class Service:
         self._bus = bus
         self._settings = settings
         self._changed = asyncio.Event()
-        self.store = Store(pool)
+        municipalities = [one.strip() for one in settings.radio_municipalities.split(",") if one.strip()]
+        self.store = Store(pool, municipalities)
         self.registry = Registry(self.store.gateways, on_refusal=self._refused)
         self._rates = Rates(EU868)
         self.transmitter = GatewayTransmitter(self.registry, self._rates)
@@ -81,6 +82,7 @@ class Service:
             ourselves=Ourselves(net_id=settings.radio_net_id.upper()),
             secret=settings.secret(),
             listening=self._listening(),
+            municipalities=municipalities,
         )
         self.network: Network | None = None
         self._open: dict[GatewayProtocol, Callable[[], Awaitable[None]]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import structlog
@@ -31,7 +31,10 @@ log = structlog.get_logger(__name__)
 _PEERS: Final = """
     SELECT id, key, name, net_ids, nsid, join_euis, protocol, url, asynchronous, role_suffix, timeout_s, fingerprints,
            subject, authority, bearer_digest, sealed, kek_label, gateway
-      FROM lorawan_lorapeer WHERE enabled ORDER BY id
+      FROM lorawan_lorapeer
+     WHERE enabled AND (%(all)s OR municipality_id IS NULL
+           OR municipality_id IN (SELECT id FROM cities_municipality WHERE slug = ANY(%(municipalities)s)))
+     ORDER BY id
 """
 _AGREEMENTS: Final = """
     SELECT peer_id, id, direction, dev_addrs, dev_euis, join_euis, tags, gateways, classes, uplink_rate_per_h,
@@ -42,10 +45,14 @@ _AGREEMENTS: Final = """
 """
 
 
-async def load(pool: Pool) -> list[Peer]:
-    """All peers that are enabled. One whose row or secrets cannot be used is left out and told on the log."""
+async def load(pool: Pool, municipalities: Collection[str] = ()) -> list[Peer]:
+    """All peers that are enabled, or those of some municipalities and of everybody.
+
+    One whose row or secrets cannot be used is left out and told on the log.
+    """
+    whose = {"all": not municipalities, "municipalities": list(municipalities)}
     async with pool.connection() as connection:
-        peers = await (await connection.execute(_PEERS)).fetchall()
+        peers = await (await connection.execute(_PEERS, whose)).fetchall()
         agreements = await (await connection.execute(_AGREEMENTS)).fetchall()
     of_peer: dict[int, list[Agreement]] = {}
     for row in agreements:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -92,7 +92,9 @@ class Roaming:
         radio: Radio | None = None,
         listening: Listening | None = None,
         patience: Patience | None = None,
+        municipalities: Collection[str] = (),
     ) -> None:
+        self._municipalities = municipalities
         self._patience = patience or Patience()
         self._pool = pool
         self._store = store
@@ -233,7 +235,7 @@ class Roaming:
 
     async def reload(self) -> None:
         """Take over peers and agreements from the database."""
-        await self.use(await registry.load(self._pool))
+        await self.use(await registry.load(self._pool, self._municipalities))
 
     async def use(self, peers: Iterable[Peer]) -> None:
         """Work with these peers from now on; connections of peers that have not changed stay open."""

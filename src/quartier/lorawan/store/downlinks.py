@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -17,11 +17,15 @@ from quartier.lorawan.types import Eui
 _REMEMBERED: Final = 10_000
 _OPEN: Final = """
 SELECT d.id, d.device_id, d.group_id, d.port, d.payload, d.confirmed, d.priority, d.expires_at, d.attempts
-FROM lorawan_downlink d WHERE d.state = 'queued' ORDER BY d.priority DESC, d.id LIMIT 50000
+FROM lorawan_downlink d JOIN cities_municipality m ON m.id = d.municipality_id
+WHERE d.state = 'queued' AND (%(all)s OR m.slug = ANY(%(municipalities)s))
+ORDER BY d.priority DESC, d.id LIMIT 50000
 """
 _INTERRUPTED: Final = """
-UPDATE lorawan_downlink SET state = 'failed', reason = 'interrupted', done_at = now()
-WHERE state = 'sending' OR state = 'sent' AND confirmed
+UPDATE lorawan_downlink d SET state = 'failed', reason = 'interrupted', done_at = now()
+FROM cities_municipality m
+WHERE m.id = d.municipality_id AND (%(all)s OR m.slug = ANY(%(municipalities)s))
+  AND (d.state = 'sending' OR d.state = 'sent' AND d.confirmed)
 """
 _DONE: Final = """
 UPDATE lorawan_downlink d SET state = v.state, reason = v.reason, detail = left(v.detail, 300),
@@ -38,6 +42,7 @@ SELECT g.id, m.slug, g.dev_addr, g.sealed_keys, g.frequency_hz, g.data_rate, g.a
        array(SELECT d.dev_eui FROM lorawan_multicastgroup_devices l JOIN lorawan_loradevice d ON d.id = l.loradevice_id
              WHERE l.multicastgroup_id = g.id AND d.active)
 FROM lorawan_multicastgroup g JOIN cities_municipality m ON m.id = g.municipality_id
+WHERE %(all)s OR m.slug = ANY(%(municipalities)s)
 """
 _TAKE_GROUP_COUNTER: Final = """
 WITH taken AS (
@@ -93,8 +98,9 @@ class _Told(NamedTuple):
 class Queue:
     """What waits, by device and by group. ``tell`` writes what became of an item."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, municipalities: Collection[str] = ()) -> None:
         self._pool = pool
+        self._whose = {"all": not municipalities, "municipalities": list(municipalities)}
         self._items: dict[int, Item] = {}
         self._by_device: dict[int, list[Item]] = {}
         self._by_group: dict[int, list[Item]] = {}
@@ -106,14 +112,14 @@ class Queue:
     async def interrupted(self) -> None:
         """At the start: what was on its way when a process died has an unknown end, and is not sent again."""
         async with self._pool.connection() as connection:
-            await connection.execute(_INTERRUPTED)
+            await connection.execute(_INTERRUPTED, self._whose)
 
     async def reload(self, keyring: Keyring) -> list[Item]:
         """Bring memory up to date; returns the items that are new."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(_OPEN)
+            cursor = await connection.execute(_OPEN, self._whose)
             rows = await cursor.fetchall()
-            cursor = await connection.execute(_GROUPS)
+            cursor = await connection.execute(_GROUPS, self._whose)
             groups = await cursor.fetchall()
         self.groups = {
             row[0]: Group(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
@@ -35,8 +35,9 @@ _encoder = msgspec.json.Encoder()
 class GatewayList:
     """Look-ups in memory; changes come with :meth:`reload`."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, municipalities: Collection[str] = ()) -> None:
         self._pool = pool
+        self._municipalities = municipalities
         self._gateways: dict[Eui, Gateway] = {}
         self._ids: dict[Eui, int] = {}
         self._signed_in: dict[Eui, bytes] = {}
@@ -101,7 +102,11 @@ class GatewayList:
         """Bring memory up to date; returns the gateways that were changed or removed. Raises psycopg errors."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_GATEWAYS)
-            rows = await cursor.fetchall()
+            rows = [
+                row
+                for row in await cursor.fetchall()
+                if not self._municipalities or row[1] in self._municipalities
+            ]
         new = {bytes.fromhex(row[0]): _gateway(row) for row in rows}
         changed = [eui for eui, gateway in self._gateways.items() if new.get(eui) != gateway]
         self._gateways = new

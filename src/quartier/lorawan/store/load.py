@@ -6,7 +6,7 @@ while it starts than afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import structlog
@@ -95,16 +95,25 @@ async def municipalities(connection: Connection) -> dict[int, str]:
     return dict(await cursor.fetchall())
 
 
+def chosen(slugs: Mapping[int, str], wanted: Collection[str]) -> list[int]:
+    """Ids of the municipalities whose network this is; of all where none is named."""
+    return [id_ for id_, slug in slugs.items() if not wanted or slug in wanted]
+
+
 async def devices(
     connection: Connection,
     directory: Directory,
     known: Mapping[int, Profile],
     slugs: Mapping[int, str],
     *,
+    ours: Collection[int],
     where: str = "",
     parameters: Mapping[str, Any] | None = None,
 ) -> list[Eui]:
-    """Bring devices up to date, all of them or those of the condition ``where``; returns their EUIs."""
+    """Bring devices up to date, all of them or those of the condition ``where``; returns their EUIs.
+
+    Those of municipalities that are not ``ours`` are left out, or go where they were.
+    """
     found: list[Eui] = []
     async with connection.transaction(), connection.cursor("lora_devices", binary=True) as cursor:
         cursor.itersize = _ROWS
@@ -112,6 +121,10 @@ async def devices(
         async for row in cursor:
             eui = bytes.fromhex(row[1])
             device = directory.devices.get(eui)
+            if row[2] not in ours:
+                if device is not None:
+                    directory.remove(eui)
+                continue
             profile = known[row[3]]
             if device is None:
                 device = Device(id=row[0], eui=eui, municipality=slugs[row[2]], profile=profile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -27,19 +27,24 @@ _OVERLAP = timedelta(seconds=30)
 
 
 class Store:
-    """The radio's memory and tables. ``start`` loads everything; ``reload`` follows changes."""
+    """The radio's memory and tables. ``start`` loads everything; ``reload`` follows changes.
 
-    def __init__(self, pool: Pool) -> None:
+    With ``municipalities`` it is the network of those alone; others beside it are strangers.
+    """
+
+    def __init__(self, pool: Pool, municipalities: Collection[str] = ()) -> None:
         self.pool = pool
         self.directory = Directory()
-        self.gateways = GatewayList(pool)
-        self.queue = Queue(pool)
+        self.gateways = GatewayList(pool, municipalities)
+        self.queue = Queue(pool, municipalities)
+        self._wanted = municipalities
         self.frames = FrameLog(pool)
         # Tells the writes of this process from those of another.
         self.counters = Counters(pool, me=random.SystemRandom().getrandbits(62))
         self.profiles: dict[int, Profile] = {}
         self.municipalities: dict[int, str] = {}
         self.municipality_ids: dict[str, int] = {}
+        self._ours: list[int] = []
         self._keyring: Keyring | None = None
         self._loaded_at = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -61,7 +66,9 @@ class Store:
             self._keyring = await load.data_key(connection)
             self.profiles = await load.profiles(connection)
             self._know(await load.municipalities(connection))
-            await load.devices(connection, self.directory, self.profiles, self.municipalities)
+            await load.devices(
+                connection, self.directory, self.profiles, self.municipalities, ours=self._ours
+            )
             await load.sessions(connection, self.directory, self._keyring)
         self._loaded_at = began
         await self.gateways.reload()
@@ -104,12 +111,15 @@ class Store:
             self.directory,
             self.profiles,
             self.municipalities,
+            ours=self._ours,
             where=" WHERE d.updated_at >= %(since)s",
             parameters={"since": self._loaded_at - _OVERLAP},
         )
         if changed:
             await self._reload_sessions(connection, changed)
-        cursor = await connection.execute("SELECT count(*) FROM lorawan_loradevice")
+        cursor = await connection.execute(
+            "SELECT count(*) FROM lorawan_loradevice WHERE municipality_id = ANY(%s)", [self._ours]
+        )
         row = await cursor.fetchone()
         if row is not None and row[0] != len(self.directory):
             await self._forget_removed(connection)
@@ -133,7 +143,9 @@ class Store:
                 self.directory.drop(session)
 
     async def _forget_removed(self, connection: load.Connection) -> None:
-        cursor = await connection.execute("SELECT dev_eui FROM lorawan_loradevice")
+        cursor = await connection.execute(
+            "SELECT dev_eui FROM lorawan_loradevice WHERE municipality_id = ANY(%s)", [self._ours]
+        )
         there = {bytes.fromhex(row[0]) for row in await cursor.fetchall()}
         for eui in [eui for eui in self.directory.devices if eui not in there]:
             self.directory.remove(eui)
@@ -155,3 +167,4 @@ class Store:
     def _know(self, municipalities: dict[int, str]) -> None:
         self.municipalities = municipalities
         self.municipality_ids = {slug: id_ for id_, slug in municipalities.items()}
+        self._ours = load.chosen(municipalities, self._wanted)
