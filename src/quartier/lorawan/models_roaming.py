@@ -101,7 +101,7 @@ class RoamingAgreement(models.Model):
     uplink_airtime_s_per_day = models.FloatField(null=True, blank=True)
     downlink_airtime_s_per_day = models.FloatField(null=True, blank=True)
     downlinks_per_day = models.PositiveIntegerField(null=True, blank=True)
-    mic_filter = models.BooleanField(_("nur Frames mit passender Prüfsumme"), default=False)
+    mic_filter = models.BooleanField(_("nur Funkpakete mit passendem Prüfwert"), default=False)
     hand_over_keys = models.BooleanField(_("Netzschlüssel verschlüsselt weitergeben"), default=False)
     lifetime_s = models.PositiveIntegerField(
         _("Gedächtnis in s"), default=0, help_text="0: stateless roaming"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
+from quartier.cities.rules import SYSTEM
+from quartier.lorawan.domain import enqueue
 from quartier.lorawan.roaming.peers import PeerProtocol
 from quartier.lorawan.types import TransmitError
 from tests.lorawan.network.scene import Scene, until
@@ -169,3 +173,57 @@ async def test_neighbour_s_refusal_leaves_the_downlink_to_our_own_gateway(
     border.dortmund.hear(emission, {THEIRS: 4.0})
     await until(lambda: border.schwerte.sky.heard)
     assert [sent.gateway for sent in border.schwerte.sky.sent] == [OURS]
+
+
+async def test_class_c_downlink_crosses_the_border(border: Border, scene: Scene) -> None:
+    await border.connect()
+    profile = await scene.profile_of("c", name="C", adr=False, status_interval_s=0, device_class="C")
+    device = await scene.abp(profile=profile, device_class="C")
+    border.dortmund.hear(device.uplink(b"\x01", 7), {THEIRS: 3.0, THEIR_SECOND: 8.0})
+    await until(lambda: border.schwerte.roaming.exchanges.roams(0x00E2_0001))
+    await border.idle()
+    await sync_to_async(enqueue)(SYSTEM, await scene.row(device), b"on", port=9)
+    await scene.store.reload()
+    border.schwerte.network.wake()
+    await until(lambda: border.dortmund.sky.heard)
+    (sent,) = border.dortmund.sky.sent
+    assert (sent.gateway, sent.windows[0].delay_s, sent.context) == (THEIR_SECOND, None, {})
+    (heard,) = border.dortmund.sky.heard
+    assert (heard.payload, heard.port) == (b"on", 9)
+    await until(lambda: [one for one in scene.lines() if one.direction == "down"])
+    rows = [await border.dortmund.rows(we_carry=True), await border.schwerte.rows(we_carry=False)]
+    assert [[(r["direction"], r["state"]) for r in side] for side in rows] == [
+        [("up", "confirmed"), ("down", "confirmed")]
+    ] * 2
+    assert rows[0][1]["key"] == rows[1][1]["key"]
+
+
+async def test_lorawan_1_1_device_crosses_the_border(border: Border, scene: Scene) -> None:
+    await border.connect()
+    profile = await scene.profile_of("v11", name="1.1", adr=False, status_interval_s=0, mac_version="1.1.0")
+    device = await scene.otaa(version="1.1.0", profile=profile)
+    border.dortmund.hear(device.join(), [THEIRS])
+    await until(lambda: device.state is not None)
+    border.dortmund.hear(device.uplink(b"\x2a", 7, confirmed=True), [THEIRS])
+    await until(lambda: any(heard.acknowledged for heard in border.dortmund.sky.heard))
+    await border.idle()
+    assert [up.data for up in await scene.ups()] == [b"\x2a"]
+
+
+async def test_roaming_that_we_end_is_asked_for_again(border: Border, scene: Scene) -> None:
+    await border.connect(agreed={"lifetime_s": 3600, "hand_over_keys": True})
+    device = await scene.abp()
+    border.dortmund.hear(device.uplink(b"\x01", 7), [THEIRS])
+    await until(lambda: border.dortmund.roaming.forwarding.sessions.at(0x00E2_0001, time.monotonic()))
+    await border.idle()
+    (session,) = border.dortmund.roaming.forwarding.sessions.at(0x00E2_0001, time.monotonic())
+    assert device.state is not None
+    assert session.key is not None
+    assert session.key.key == device.state.keys.f_nwk_s_int_key
+    assert border.schwerte.roaming.serving is not None
+    assert await border.schwerte.roaming.serving.stop(scene.eui_of(device)) == 1
+    assert border.dortmund.roaming.forwarding.sessions.at(0x00E2_0001, time.monotonic()) == []
+    border.dortmund.hear(device.uplink(b"\x02", 7), [THEIRS])
+    await until(lambda: border.dortmund.roaming.forwarding.sessions.at(0x00E2_0001, time.monotonic()))
+    await border.idle()
+    assert [up.data for up in await scene.ups()] == [b"\x01", b"\x02"]

@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
                 ("downlinks_per_day", models.PositiveIntegerField(blank=True, null=True)),
                 (
                     "mic_filter",
-                    models.BooleanField(default=False, verbose_name="nur Frames mit passender Prüfsumme"),
+                    models.BooleanField(default=False, verbose_name="nur Funkpakete mit passendem Prüfwert"),
                 ),
                 (
                     "hand_over_keys",
