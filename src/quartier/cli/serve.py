@@ -15,7 +15,7 @@ from quartier.engines.supervisor import Program, Supervisor, require_free
 
 ROLES: Final = ("web", "intake", "worker", "radio")
 # Libraries for arrays take a thread and its memory per core, for arrays of a few hundred numbers.
-_LEAN: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+LEAN: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 @click.command()
@@ -60,7 +60,7 @@ def supervise(
     settings = config()
     if "web" in roles:
         require_free(settings.host, settings.port, "port")
-    lean = {**_LEAN, **(environment or {})}
+    lean = {**LEAN, **(environment or {})}
     supervisor = Supervisor(
         settings,
         prepare=prepare

@@ -12,11 +12,11 @@ import pytest
 
 from quartier.lorawan.frames.regions import EU868
 from quartier.virtual.lora.ether import Ether
-from quartier.virtual.lora.fleet import DEV_ADDRS, Member, fleet
+from quartier.virtual.lora.fleet import Member, fleet
 from quartier.virtual.lora.gateway import Hearing
 from quartier.virtual.lora.life import Life
 from quartier.virtual.lora.memory import Memory
-from quartier.virtual.lora.network import Server
+from quartier.virtual.lora.plan import DEV_ADDRS, RadioPorts
 from quartier.virtual.lora.radio import Radio
 from quartier.virtual.lora.sites import sites
 from quartier.virtual.schedule import Clock
@@ -152,6 +152,7 @@ def test_nonces_outlive_the_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "dortmund", "dortmund=1700", "dortmund=a:b", "=1:2"])
 def test_server_addresses(text: str) -> None:
-    assert Server.parse("dortmund=1700:3001") == ("dortmund", Server(1700, 3001))
+    assert RadioPorts.parse("dortmund=1700:3001") == ("dortmund", RadioPorts(1700, 3001))
+    assert RadioPorts.parse(f"x={RadioPorts(1, 2, 3)}") == ("x", RadioPorts(1, 2, 3))
     with pytest.raises(ValueError, match="CITY=UDPPORT:STATIONPORT"):
-        Server.parse(text)
+        RadioPorts.parse(text)

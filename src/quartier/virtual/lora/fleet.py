@@ -21,15 +21,12 @@ from ..places import municipalities, offset, places
 from ..world import PREFIX, Builder, Device, Kind, Thing, World
 from .device import Abp, Otaa
 from .device import Device as Radio
+from .plan import JOIN_EUIS
 from .propagation import Place
 from .sites import FIRST_DEVICE
 
 type Version = Literal["1.0.2", "1.0.3", "1.0.4", "1.1.0"]
 
-JOIN_EUIS: Final = {"dortmund": "025e00fffe0d0001", "schwerte": "025e00fffe0d0002"}
-NET_IDS: Final = {"dortmund": "000000", "schwerte": "000001"}
-"""Both may be used by anybody; they belong to nobody (TS002 §13)."""
-DEV_ADDRS: Final = {"dortmund": "00D00000/12", "schwerte": "02500000/12"}
 _ABP_FIRST: Final = {"dortmund": 0x00DFFF00, "schwerte": 0x025FFF00}
 
 # What is made of a type of device: kind and name of the thing, height in m, further loss in dB, interval in s.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..schedule import Clock
@@ -15,33 +13,12 @@ from .fleet import fleet
 from .forwarder import PacketForwarder
 from .life import Life
 from .memory import Memory
+from .plan import RadioPorts
 from .radio import Radio
-from .sites import Site, sites
+from .sites import sites, token_of
 from .station import Station
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where a city's network server takes its gateways' packets and connections, on 127.0.0.1."""
-
-    udp_port: int
-    station_port: int
-
-    @classmethod
-    def parse(cls, text: str) -> tuple[str, Server]:
-        """From ``dortmund=1700:3001``. Raises ValueError."""
-        city, _, ports = text.partition("=")
-        udp, _, station = ports.partition(":")
-        if not city or not udp.isdigit() or not station.isdigit():
-            raise ValueError(f"{text!r}: CITY=UDPPORT:STATIONPORT is expected")
-        return city, cls(int(udp), int(station))
-
-
-def token_of(site: Site, seed: int) -> str:
-    """The token of a Basics Station, as it is registered."""
-    return hashlib.sha256(b"%d %s" % (seed, site.eui)).hexdigest()[:32]
 
 
 class RadioNetworks:
@@ -49,7 +26,7 @@ class RadioNetworks:
 
     def __init__(
         self,
-        servers: Mapping[str, Server],
+        servers: Mapping[str, RadioPorts],
         clock: Clock,
         *,
         seed: int = 1,
@@ -77,11 +54,11 @@ class RadioNetworks:
             server, transmit = self._servers[site.municipality], self.ether.transmit_of(number)
             if site.protocol == "gwmp":
                 forwarder = PacketForwarder(site.eui, transmit, keepalive_s=self._keepalive_s)
-                await forwarder.start("127.0.0.1", server.udp_port)
+                await forwarder.start("127.0.0.1", server.udp)
                 self.ether.gateways[number] = self.forwarders[site.eui] = forwarder
             else:
                 station = Station(site.eui, transmit, token=token_of(site, self._seed))
-                station.start(f"ws://127.0.0.1:{server.station_port}")
+                station.start(f"ws://127.0.0.1:{server.station}")
                 self.ether.gateways[number] = self.stations[site.eui] = station
         self.ether.listeners.extend(self.lives.values())
         living = [asyncio.create_task(life.live()) for life in self.lives.values()]

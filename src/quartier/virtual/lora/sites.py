@@ -5,6 +5,7 @@ The two at Höchsten and Lichtendorf look down on Schwerte from the Ardey; Schwe
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
@@ -69,3 +70,8 @@ def sites() -> tuple[Site, ...]:
         eui = bytes.fromhex("025e00fffe00") + (number + 1).to_bytes(2)
         found.append(Site(eui, f"{roof} {where}", slug, where, roof, protocol, public, place))
     return tuple(found)
+
+
+def token_of(site: Site, seed: int) -> str:
+    """The token of a Basics Station, as it is registered; worth nothing, because everybody can compute it."""
+    return hashlib.sha256(b"%d %s" % (seed, site.eui)).hexdigest()[:32]
