@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -22,6 +23,7 @@ WINDOW_S: Final = 0.2
 # From the first reception; the second windows open after 2 s and after 6 s at the earliest.
 _SAME_DATA_S: Final = 1.8
 _SAME_JOIN_S: Final = 5.5
+_TICK_S: Final = 0.002
 _MOST_RECEPTIONS: Final = 64
 _MOST_OPEN: Final = 20_000
 _KEPT: Final = 100_000
@@ -102,6 +104,7 @@ class Collector:
         self._data: deque[Frame] = deque()
         self._joins: deque[Frame] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -111,8 +114,7 @@ class Collector:
 
         Raises OverflowError while too many frames are open.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         frame = self._frames.get(reception.phy)
         if frame is not None and now < frame.due:
             frame.add(reception, now)
@@ -137,23 +139,30 @@ class Collector:
         self._frames[reception.phy] = frame
         heappush(self._open, (frame.due, next(self._numbers), frame))
         (self._joins if join else self._data).append(frame)
-        if self._timer is None or frame.due < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(frame.due, self._tick, loop)
+        if self._timer is None or frame.due < self._wakes_at:
+            self._wake_at(frame.due, now)
         return True
 
     def find(self, phy: bytes) -> Frame | None:
         """The frame with these bytes, while it is remembered."""
         return self._frames.get(phy)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time() + 0.002  # what is due in a moment need not wake us again
+    def _wake_at(self, due: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not call_at: uvloop's own clock stands still while a callback runs, and gives a handle without a time.
+        self._timer = asyncio.get_running_loop().call_later(max(_TICK_S, due - now), self._tick)
+        self._wakes_at = due
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = time.monotonic() + _TICK_S  # what is due in a moment need not wake us again
         while self._open and self._open[0][0] <= now:
             self._handle(heappop(self._open)[2])
         self._forget(self._data, now)
         self._forget(self._joins, now)
-        self._timer = loop.call_at(self._open[0][0], self._tick, loop) if self._open else None
+        if self._open and self._timer is None:
+            self._wake_at(self._open[0][0], now)
 
     def _forget(self, frames: deque[Frame], now: float) -> None:
         while frames and (frames[0].until <= now or len(frames) > _KEPT):

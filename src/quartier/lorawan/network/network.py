@@ -65,6 +65,9 @@ class Network:
         self._standing = Standing(store, self._sender)
         self._collector = Collector(self._begin, window_s=window_s, window_of=window_of)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Found once: looking a label up costs more than counting.
+        self._heard = metrics.RECEPTIONS.labels("gateway")
+        self._heard_by_peers = metrics.RECEPTIONS.labels("peer")
         self.join_server = JoinServer(store, addresses or Addresses.of(0))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -91,9 +94,9 @@ class Network:
     def receive(self, reception: Reception) -> None:
         """One reception, of our own gateways or a peer's. Copies within 200 ms become one frame."""
         if reception.peer:
-            metrics.RECEPTIONS.labels("peer").inc()
+            self._heard_by_peers.inc()
         else:
-            metrics.RECEPTIONS.labels("gateway").inc()
+            self._heard.inc()
             hour = self._store.frames.hour(reception.gateway)
             hour.received += 1
             hour.rssi_sum_dbm += reception.rssi_dbm

@@ -58,6 +58,7 @@ class Uplinks:
         self._store = store
         self._sender = sender
         self._inbox = inbox
+        self._accepted = metrics.FRAMES.labels("accepted")
 
     async def accept(self, frame: Frame, data: Data, match: Match, receptions: Sequence[Reception]) -> None:
         """A new frame (or the first after a reset); settles the frame's outcome and returns after the answer."""
@@ -73,7 +74,7 @@ class Uplinks:
         outcome = Outcome(
             accepted=True, device=session.device.eui, dev_addr=session.dev_addr, uplink_counter=match.counter
         )
-        metrics.FRAMES.labels("accepted").inc()
+        self._accepted.inc()
         self._note(frame, accepted, "reset" if match.meaning is Meaning.RESET else "accepted")
         frame.settle(outcome)
         await self._answer(accepted)
@@ -171,7 +172,6 @@ class Uplinks:
         best: Reception,
     ) -> Planned | None:
         now_s = int(time.time())
-        windows = class_a_windows(session, region, frequency_hz=best.frequency_hz, data_rate=best.data_rate)
         requests = mac_layer.requests(session, uplink, region, now_s=now_s)
         queue = self._store.queue
         device_id = session.device.id
@@ -187,6 +187,9 @@ class Uplinks:
                 data.confirmed or data.adr_ack_request or heard.urgent or heard.answers or requests or item
             ):
                 return None
+            windows = class_a_windows(
+                session, region, frequency_hz=best.frequency_hz, data_rate=best.data_rate
+            )
             try:
                 planned = plan(
                     session,
@@ -255,7 +258,7 @@ class Uplinks:
             except asyncio.CancelledError:
                 frame.settle(Outcome(accepted=False))
                 raise
-            metrics.INBOX_SECONDS.observe(asyncio.get_running_loop().time() - frame.last)
+            metrics.INBOX_SECONDS.observe(time.monotonic() - frame.last)
         session.delivered = max(session.delivered, accepted.counter)
         return True
 
