@@ -29,7 +29,9 @@ from .radio import Flight
 
 _JOIN_RATES: Final = (5, 5, 4, 3, 2, 0)
 """Data rates of one join attempt after the other: fast first, then further (TS001-1.0.4 §6.2.4)."""
-_FIRST_WITHIN_S: Final = 15.0
+_FIRST_WITHIN_S: Final = 30.0
+_POWER_UP_S: Final = 2.0
+"""In real time: gateways connect first."""
 _BACK_OFF_S: Final = 10.0
 _LONGEST_BACK_OFF_S: Final = 1800.0
 _ACK_TRIES: Final = 4
@@ -122,6 +124,7 @@ class Life:
 
     async def live(self) -> None:
         """Until cancelled."""
+        await asyncio.sleep(_POWER_UP_S)
         await self._wait(_FIRST_WITHIN_S * self._unit())
         number = 0
         while True:

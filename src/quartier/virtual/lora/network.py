@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..schedule import Clock
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class RadioNetworks:
-    """Everything that is in the air. ``lives`` are the devices, by DevEUI."""
+    """Everything that is in the air. ``lives`` are the devices, by DevEUI; ``only`` leaves out all others."""
 
     def __init__(
         self,
@@ -31,7 +31,8 @@ class RadioNetworks:
         *,
         seed: int = 1,
         memory: Path | None = None,
-        keepalive_s: float = 10.0,
+        keepalive_s: float = 5.0,
+        only: Collection[str] = (),
     ) -> None:
         self._servers = servers
         self._seed = seed
@@ -42,7 +43,7 @@ class RadioNetworks:
         self.lives = {
             member.device.dev_eui: Life(member, everyone, self.ether, clock, kept, seed=seed)
             for member in everyone.members
-            if member.device.municipality in servers
+            if member.device.municipality in servers and (not only or member.device.dev_eui in only)
         }
         self.forwarders: dict[bytes, PacketForwarder] = {}
         self.stations: dict[bytes, Station] = {}
