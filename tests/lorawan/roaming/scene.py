@@ -39,7 +39,7 @@ from tests.lorawan.network.scene import until
 from tests.lorawan.roaming.certificates import Authority, Identity
 
 WINDOW_S = 0.05
-PATIENCE = Patience(foreign_s=0.02, roaming_s=0.5, join_s=0.5)
+PATIENCE = Patience(foreign_s=0.02, roaming_s=0.5, peer_s=0.02, join_s=0.5)
 LONG_AGO = datetime.now(UTC) - timedelta(days=30)
 OURS = bytes.fromhex("b827ebfffe00aa01")
 THEIRS = bytes.fromhex("b827ebfffe00bb01")

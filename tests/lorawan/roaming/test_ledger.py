@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quartier.engines.pools import Pool
+from quartier.engines.pools import Pool, async_pool
 from quartier.lorawan.roaming.client import CallError, CallFailure, Client
 from quartier.lorawan.roaming.ledger import Entry, Ledger, State, Sums, downlink_key, uplink_key
 from quartier.lorawan.roaming.policy import day_of
@@ -74,12 +74,22 @@ async def test_later_word_settles_what_was_open_and_nothing_else(ledger_pool: Po
 
 
 async def test_entries_wait_while_the_database_is_away(ledger_pool: Pool) -> None:
-    ledger = Ledger(ledger_pool)
-    ledger.note(entry(peer=99))  # violates the foreign key: stands for any error of the database
+    ledger = Ledger(async_pool("postgresql:///nowhere"))  # never opened
+    ledger.note(entry())
     assert not await ledger.flush()
-    ledger._waiting = [entry()]
+    ledger.note(entry(state=State.CONFIRMED))
+    ledger._pool = ledger_pool
     assert await ledger.flush()
-    assert await ledger.of_day(1, day_of(NOW), we_carry=True) == [entry()]
+    assert await ledger.of_day(1, day_of(NOW), we_carry=True) == [entry(state=State.CONFIRMED)]
+
+
+async def test_entries_of_a_deleted_peer_hold_nobody_up(ledger_pool: Pool) -> None:
+    ledger = Ledger(ledger_pool)
+    ledger.note(entry(peer=99))
+    ledger.note(entry(agreement=99))
+    assert await ledger.flush()
+    assert await ledger.of_day(1, day_of(NOW), we_carry=True) == [entry(agreement=None)]
+    assert await ledger.of_day(99, day_of(NOW), we_carry=True) == []
 
 
 async def test_pages_sums_and_budgets(ledger_pool: Pool) -> None:

@@ -92,9 +92,9 @@ class Collector:
         handle: Callable[[Frame], None],
         *,
         window_s: float = WINDOW_S,
-        window_of: Callable[[bytes], float | None] | None = None,
+        window_of: Callable[[Reception], float | None] | None = None,
     ) -> None:
-        """``window_of`` may give a frame a window of its own (seconds); None is the usual one."""
+        """``window_of`` may give a frame, by its first reception, a window of its own (s); None is the usual one."""
         self._handle = handle
         self._window_s = window_s
         self._window_of = window_of
@@ -128,7 +128,7 @@ class Collector:
         join = bool(reception.phy) and reception.phy[0] >> 5 in (0, 6)
         window_s = self._window_s
         if self._window_of is not None:
-            own = self._window_of(reception.phy)
+            own = self._window_of(reception)
             window_s = window_s if own is None else own
         frame = Frame(
             reception,

@@ -43,8 +43,8 @@ class Network:
 
     ``transmitters`` has our gateways under the empty key and each peer under its own; it may change while the network
     runs. A downlink through a peer's reception carries that reception's token as ``context["token"]``.
-    ``window_of`` may give a frame (its bytes) another deduplication window in seconds: roaming's, for devices that
-    two networks hear.
+    ``window_of`` may give a frame, by its first reception, another deduplication window in seconds: roaming's, for
+    devices that two networks hear.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Network:
         *,
         addresses: Addresses | None = None,
         window_s: float = WINDOW_S,
-        window_of: Callable[[bytes], float | None] | None = None,
+        window_of: Callable[[Reception], float | None] | None = None,
     ) -> None:
         self._store = store
         self._foreign = foreign

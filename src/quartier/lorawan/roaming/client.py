@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 
 FAILURES_BEFORE_PAUSE: Final = 5
 MAX_PAUSE_S: Final = 60.0
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 512
+"""A PRStartReq is open for as long as the other side collects receptions: at 300 a second that is a hundred at once."""
 
 
 class Role(StrEnum):

@@ -26,6 +26,7 @@ from quartier.lorawan.roaming.policy import day_of
 log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 50_000
+MAX_GROUP: Final = 2000
 FLUSH_S: Final = 0.25
 MIC_BYTES: Final = 4
 
@@ -86,11 +87,17 @@ _COLUMNS: Final = (
     "peer_id, agreement_id, we_carry, direction, key, at, day, kind, dev_addr, dev_eui, port, size, data_rate, "
     "airtime_us, gateways, classes, marked, state, result"
 )
+# A peer or agreement may have been deleted while its last frames were on their way.
 _NOTE: Final = f"""
     INSERT INTO lorawan_roamingframe ({_COLUMNS})
-    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
-                         %s::text[], %s::bigint[], %s::text[], %s::smallint[], %s::smallint[], %s::smallint[],
-                         %s::int[], %s::smallint[], %s::text[], %s::bool[], %s::text[], %s::text[])
+    SELECT peer, (SELECT a.id FROM lorawan_roamingagreement a WHERE a.id = agreement), we_carry, direction, key, at,
+           day, n.kind, dev_addr, dev_eui, port, size, data_rate, airtime_us, gateways, classes, marked, state, result
+      FROM unnest(%s::bigint[], %s::bigint[], %s::bool[], %s::text[], %s::bytea[], %s::timestamptz[], %s::int[],
+                  %s::text[], %s::bigint[], %s::text[], %s::smallint[], %s::smallint[], %s::smallint[], %s::int[],
+                  %s::smallint[], %s::text[], %s::bool[], %s::text[], %s::text[])
+           AS n(peer, agreement, we_carry, direction, key, at, day, kind, dev_addr, dev_eui, port, size, data_rate,
+                airtime_us, gateways, classes, marked, state, result)
+     WHERE EXISTS (SELECT FROM lorawan_lorapeer p WHERE p.id = n.peer)
     ON CONFLICT (peer_id, we_carry, key) DO UPDATE
        SET state = EXCLUDED.state, result = EXCLUDED.result, data_rate = EXCLUDED.data_rate,
            airtime_us = EXCLUDED.airtime_us,
@@ -174,8 +181,9 @@ class Ledger:
         try:
             # One statement cannot touch a row twice, so entries with one key go one after the other.
             for group in _distinct(batch):
-                async with self._pool.connection() as connection:
-                    await connection.execute(_NOTE, _arrays(group))
+                for start in range(0, len(group), MAX_GROUP):
+                    async with self._pool.connection() as connection:
+                        await connection.execute(_NOTE, _arrays(group[start : start + MAX_GROUP]))
         except (DatabaseError, PoolTimeout) as error:
             log.warning("ledger cannot be written", waiting=len(batch), error=str(error))
             self._waiting = [*batch, *self._waiting][:MAX_WAITING]

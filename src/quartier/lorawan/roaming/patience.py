@@ -18,5 +18,7 @@ class Patience:
     """A frame of somebody else's device, as far as its address says."""
     roaming_s: float = 0.35
     """A frame of our device that a neighbour has heard within the last day."""
+    peer_s: float = 0.08
+    """A frame that a peer brings before any gateway of ours: it has waited already, only other peers may follow."""
     join_s: float = 0.5
     """A join request of our device: its windows open after 5 s."""

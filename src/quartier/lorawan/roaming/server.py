@@ -35,7 +35,7 @@ from quartier.lorawan.roaming.pending import Given, Pending
 
 log = structlog.get_logger(__name__)
 
-MAX_CONCURRENT_PER_PEER: Final = 256
+MAX_CONCURRENT_PER_PEER: Final = 512
 READ_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 20.0
 REQUESTS_PER_S: Final = 500.0

@@ -157,8 +157,11 @@ class Roaming:
         """Offer a frame that is none of our devices' to the peers; True where one took it. Never raises."""
         return await self.forwarding.forward(receptions)
 
-    def window_of(self, phy: bytes) -> float | None:
+    def window_of(self, reception: Reception) -> float | None:
         """The deduplication window of a frame in seconds, None for the usual one; for ``Network``."""
+        phy = reception.phy
+        if reception.peer:
+            return self._patience.peer_s
         if not self._peers or len(phy) < 12:
             return None
         kind = phy[0] >> 5
