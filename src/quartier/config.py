@@ -58,6 +58,30 @@ class Config:
     metrics_networks: str = _setting(
         "127.0.0.0/8,::1/128", "networks that may read /metrics and the details of /health, comma separated"
     )
+    radio_host: str = _setting("127.0.0.1", "address on which LoRaWAN gateways and peers reach us")
+    radio_municipalities: str = _setting(
+        "",
+        "municipalities whose LoRaWAN network this process runs, comma separated; empty: one network for all",
+    )
+    radio_udp_port: int = _setting(1700, "UDP port for packet forwarders (GWMP)")
+    station_port: int = _setting(3001, "port for LoRa Basics Stations (LNS and CUPS)")
+    station_url: str = _setting("", "address of the Stations' port as they see it, such as wss://host:3001")
+    station_certificate: str = _setting("", "PEM file with the certificate for Stations; empty: without TLS")
+    station_key: str = _setting("", "PEM file with the key of station_certificate")
+    station_authority: str = _setting("", "PEM file with the authority of the Stations' own certificates")
+    radio_mqtt_url: str = _setting(
+        "", "broker of gateways behind a ChirpStack Gateway Bridge; empty uses our own"
+    )
+    radio_mqtt_prefix: str = _setting("eu868", "what stands before gateway/… in the topics of such gateways")
+    radio_net_id: str = _setting("000000", "NetID of our LoRaWAN network, six hexadecimal digits")
+    radio_dev_addrs: str = _setting(
+        "", "blocks of DevAddrs to give out, such as 00E20000/15, comma separated; empty: all of the NetID"
+    )
+    radio_frames_days: int = _setting(14, "days for which the LoRaWAN frame log is kept")
+    roaming_port: int = _setting(0, "port for peers (Backend Interfaces); 0 does not listen")
+    roaming_certificate: str = _setting("", "PEM file with our certificate for peers; empty: without TLS")
+    roaming_key: str = _setting("", "PEM file with the key of roaming_certificate")
+    roaming_authority: str = _setting("", "PEM file with the authorities of the peers' certificates")
     log_format: str = _setting("text", "text or json")
 
     @property

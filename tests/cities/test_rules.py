@@ -20,15 +20,17 @@ ACTIONS = (
     "quality:write",
     "messages:read",
     "codecs:write",
+    "lorawan:write",
+    "lorawan:send",
     "desk:enter",
     "audit:read",
 )
 # One column per action above.
 TABLE = {
-    Role.OPERATOR: "yes yes yes yes yes yes yes yes yes",
-    Role.STEWARD: "no  yes yes no  yes yes yes yes no",
-    Role.STAFF: "no  yes no  no  no  no  no  yes no",
-    Role.MAKER: "yes no  no  no  no  no  no  no  no",
+    Role.OPERATOR: "yes yes yes yes yes yes yes yes yes yes yes",
+    Role.STEWARD: "no  yes yes no  yes yes yes no  yes yes no",
+    Role.STAFF: "no  yes no  no  no  no  no  no  no  yes no",
+    Role.MAKER: "yes no  no  no  no  no  no  no  no  no  no",
 }
 NOTHING = dict.fromkeys(ACTIONS, False)
 

@@ -69,7 +69,7 @@ def test_version() -> None:
     ("arguments", "settings", "status", "message"),
     [
         (["nonsense"], {}, 2, "No such command 'nonsense'"),
-        (["serve", "kitchen"], {}, 2, "'kitchen' is not one of 'all', 'web', 'intake', 'worker'"),
+        (["serve", "kitchen"], {}, 2, "'kitchen' is not one of 'all', 'web', 'intake', 'worker', 'radio'"),
         (["serve"], {"QUARTIER_PORT": "many"}, 1, "Error: setting QUARTIER_PORT: 'many' is not a valid int"),
         (
             ["serve"],

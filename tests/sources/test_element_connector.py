@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from quartier.engines.bus import INBOX, Bus
+from quartier.intake.conveyor import Conveyor
 from quartier.intake.inbox import RawMessage, decode
 from quartier.sources.connect import element
 from quartier.sources.connect.element_client import ElementClient, scrub
 from quartier.sources.connect.http import ServerError
 from quartier.sources.connect.report import Report, SourceConfig
-from quartier.sources.conveyor import Conveyor
 from tests.sources.conftest import FakeServer
 from tests.sources.element_server import BEGIN, KEY, RADIO_KEYS, Element, device, packet
 from tests.sources.messages import recorded

@@ -22,12 +22,22 @@ SCOPES: Final[dict[str, str]] = {
     "quality:write": "Qualitätsbefunde bestätigen oder verwerfen",
     "messages:read": "Rohnachrichten und abgelehnte Nachrichten sehen",
     "codecs:write": "Codecs und Zuordnungen ändern, Nachrichten erneut verarbeiten",
+    "lorawan:write": "Gateways, Geräteprofile und Partnernetze einrichten",
+    "lorawan:send": "Nachrichten an Geräte senden",
 }
 
 ACTIONS_OF_ROLE: Final[dict[str, frozenset[str]]] = {
     Role.OPERATOR: frozenset(SCOPES) | {"desk:enter", "audit:read"},
     Role.STEWARD: frozenset(
-        {"desk:enter", "things:read", "quality:write", "messages:read", "devices:write", "codecs:write"}
+        {
+            "desk:enter",
+            "things:read",
+            "quality:write",
+            "messages:read",
+            "devices:write",
+            "codecs:write",
+            "lorawan:send",
+        }
     ),
     Role.STAFF: frozenset({"desk:enter", "things:read"}),
     Role.MAKER: frozenset({"observations:write"}),

@@ -13,13 +13,15 @@ from typing import Final
 
 import click
 
-from quartier.cli.serve import ROLES, python, supervise
+from quartier.cli.serve import LEAN, ROLES, python, supervise
 from quartier.config import ConfigError, config
 from quartier.engines import installation, logs
 from quartier.engines.postgres import EngineError
 from quartier.engines.supervisor import Program, left_behind, require_free
+from quartier.virtual.lora.plan import DEV_ADDRS, NET_IDS, RadioPorts
 
 ELEMENT_PORT: Final = 8790
+ROAMING_PORT: Final = 7800
 _TRIED_PORTS: Final = 50
 _SHORTEST_HISTORY_S: Final = 600
 
@@ -49,6 +51,7 @@ def demo(*, speed: float, port: int | None, data: Path | None, history: float, o
     settings = config()
     folder.mkdir(parents=True, exist_ok=True)
     element_port = _free_port("127.0.0.1", ELEMENT_PORT, "virtual ELEMENT IoT server")
+    radio = _radio_ports()
     password, mqtt_password = (
         _kept_secret(folder / "demo-password"),
         _kept_secret(folder / "demo-mqtt-password"),
@@ -78,16 +81,27 @@ def demo(*, speed: float, port: int | None, data: Path | None, history: float, o
     cities += ["--mqtt-port", str(settings.mqtt_port), "--mqtt-username", "chirpstack-schwerte"]
     cities += ["--speed", str(speed), "--mqtt-history", str(missed_s)]
     cities += ["--history", str(int(max(48.0, history) * 3600))]
+    for city, ports in radio.items():
+        seeding += ["--radio", f"{city}={ports}"]
+        cities += ["--radio", f"{city}={ports.udp}:{ports.station}"]
+    cities += ["--radio-memory", str(folder / "radio-memory.json")]
     try:
         status = supervise(
             ROLES,
+            environment=_radio_settings("dortmund", radio["dortmund"]),
             prepare=[Program(name="preparation", command=seeding)],
             others=[
+                # Schwerte's network server; Dortmund's is the role ``radio``.
+                Program(
+                    name="radio-schwerte",
+                    command=python("-m", "quartier.cli.radio"),
+                    environment={**LEAN, **_radio_settings("schwerte", radio["schwerte"])},
+                ),
                 Program(
                     name="cities",
                     command=cities,
                     environment={"QUARTIER_VIRTUAL_MQTT_PASSWORD": mqtt_password},
-                )
+                ),
             ],
             ready=ready,
             log_folder=folder / "logs",
@@ -122,6 +136,32 @@ def _choose_settings(folder: Path, port: int | None) -> None:
     config.cache_clear()
 
 
+def _radio_ports() -> dict[str, RadioPorts]:
+    """Where the network servers of both cities listen."""
+    settings = config()
+    return {
+        city: RadioPorts(
+            _free_udp_port(settings.radio_udp_port + number, f"packet forwarders of {city}"),
+            _free_port("127.0.0.1", settings.station_port + number, f"Basics Stations of {city}"),
+            _free_port("127.0.0.1", ROAMING_PORT + number, f"roaming of {city}"),
+        )
+        for number, city in enumerate(NET_IDS)
+    }
+
+
+def _radio_settings(city: str, ports: RadioPorts) -> dict[str, str]:
+    """The environment of a city's network server."""
+    return {
+        "QUARTIER_RADIO_HOST": "127.0.0.1",
+        "QUARTIER_RADIO_MUNICIPALITIES": city,
+        "QUARTIER_RADIO_NET_ID": NET_IDS[city],
+        "QUARTIER_RADIO_DEV_ADDRS": DEV_ADDRS[city],
+        "QUARTIER_RADIO_UDP_PORT": str(ports.udp),
+        "QUARTIER_STATION_PORT": str(ports.station),
+        "QUARTIER_ROAMING_PORT": str(ports.roaming),
+    }
+
+
 def _left_by_demo(folder: Path) -> bool:
     """Whether a broker of a demo that was killed still holds its port; the next start replaces it."""
     return left_behind(folder / "nats.pid")
@@ -142,6 +182,21 @@ def _free_port(host: str, wanted: int, what: str) -> int:
         free: int = probe.getsockname()[1]
         click.echo(f"The {what} will be on {free}.")
         return free
+
+
+def _free_udp_port(wanted: int, what: str) -> int:
+    """Like ``_free_port``; servers of datagrams do not answer a connection, so binding is the only way to know."""
+    for port in (*range(wanted, min(wanted + _TRIED_PORTS, 65536)), 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+        if found != wanted:
+            click.echo(f"UDP port {wanted} is taken; {what} will be on {found}.")
+        return found
+    raise EngineError(f"There is no free UDP port for {what}.")
 
 
 def _kept_secret(path: Path) -> str:

@@ -46,13 +46,17 @@ async def together(stop: asyncio.Event, tasks: Mapping[str, Awaitable[None]]) ->
             await asyncio.gather(*running, return_exceptions=True)
 
 
-def run(role: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run ``main(stop)`` with signals and logging in place, until SIGTERM or Ctrl-C."""
+def run(role: str, main: Callable[[asyncio.Event], Awaitable[None]], *, models: bool = True) -> None:
+    """Run ``main(stop)`` with signals and logging in place, until SIGTERM or Ctrl-C.
+
+    ``models=False`` leaves out Django and its memory, for a process that speaks SQL only.
+    """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quartier.settings")
     logs.configure(role, config().log_format)
-    import django  # noqa: PLC0415 (settings are read here, after the environment is complete)
+    if models:
+        import django  # noqa: PLC0415 (settings are read here, after the environment is complete)
 
-    django.setup()
+        django.setup()
 
     async def supervised() -> None:
         stop = asyncio.Event()

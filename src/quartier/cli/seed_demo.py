@@ -15,9 +15,12 @@ from quartier.cli.common import actor, engines
 from quartier.cli.migrate import bring_up_to_date
 from quartier.cli.seed import SHIPPED, seed_municipality, shipped_file
 from quartier.cli.seed_datasets import describe
+from quartier.cli.seed_radio import seed_radio
 from quartier.virtual.device_types import DEVICE_TYPES, codec_source
 from quartier.virtual.element_json import ROOT, slug_of
 from quartier.virtual.element_server import DEFAULT_KEY
+from quartier.virtual.lora.fleet import fleet
+from quartier.virtual.lora.plan import RadioPorts
 from quartier.virtual.world import World, world
 
 if TYPE_CHECKING:
@@ -61,7 +64,14 @@ CONTACTS: Final = {
 _BATTERY_ROLES: Final = {"battery_voltage": "battery_v", "battery_level": "battery_percent"}
 
 
-def seed(*, element_port: int, mqtt_password: str, password: str, history: timedelta) -> None:
+def seed(
+    *,
+    element_port: int,
+    mqtt_password: str,
+    password: str,
+    history: timedelta,
+    radio: Mapping[str, RadioPorts],
+) -> None:
     """Bring the registration of the virtual cities up to date. ``history`` is read at the very first start."""
     cities = world()
     municipalities = {slug: seed_municipality(shipped_file(slug)) for slug in SHIPPED}
@@ -70,8 +80,10 @@ def seed(*, element_port: int, mqtt_password: str, password: str, history: timed
             city.contact = CONTACTS[slug]
             city.save(update_fields=["contact"])
     types = _device_types()
-    things = _things(cities, municipalities)
+    for part in (cities, fleet().world):
+        things = _things(part, municipalities)
     _devices(cities, municipalities, things, types)
+    seed_radio(municipalities, things, types, radio)
     for city in municipalities.values():
         for kind in sorted({thing.kind for thing in cities.things if thing.municipality == city.slug}):
             describe(city, kind, simulated=True)
@@ -281,6 +293,7 @@ def main() -> None:
     parser.add_argument("--history-hours", type=float, required=True)
     parser.add_argument("--password-file", required=True)
     parser.add_argument("--mqtt-password-file", required=True)
+    parser.add_argument("--radio", action="append", type=RadioPorts.parse, required=True)
     given = parser.parse_args()
     with engines(migrated=False):
         bring_up_to_date()
@@ -292,6 +305,7 @@ def main() -> None:
                 mqtt_password=_read(given.mqtt_password_file),
                 password=_read(given.password_file),
                 history=timedelta(hours=given.history_hours),
+                radio=dict(given.radio),
             )
 
 

@@ -13,9 +13,9 @@ from quartier.config import config
 from quartier.engines import logs
 from quartier.engines.supervisor import Program, Supervisor, require_free
 
-ROLES: Final = ("web", "intake", "worker")
+ROLES: Final = ("web", "intake", "worker", "radio")
 # Libraries for arrays take a thread and its memory per core, for arrays of a few hundred numbers.
-_LEAN: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+LEAN: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 @click.command()
@@ -27,6 +27,7 @@ def serve(*, role: str) -> int:
     web      pages and machine interfaces
     intake   connections to outside systems, codecs, mapping, quality control
     worker   publication, roll-ups, derived series, replays, retention
+    radio    LoRaWAN gateways, network server, roaming
 
     PostgreSQL and NATS are started with it unless the settings postgres_url and nats_url name servers, or another
     `quartier serve` on the same data folder runs them already. A role may run any number of times.
@@ -59,7 +60,7 @@ def supervise(
     settings = config()
     if "web" in roles:
         require_free(settings.host, settings.port, "port")
-    lean = {**_LEAN, **(environment or {})}
+    lean = {**LEAN, **(environment or {})}
     supervisor = Supervisor(
         settings,
         prepare=prepare

@@ -17,4 +17,6 @@ RIGHTS: Final[dict[str, Any]] = {
     "quality:write": _("Qualitätsbefunde bestätigen oder verwerfen"),
     "messages:read": _("Rohnachrichten und abgelehnte Nachrichten sehen"),
     "codecs:write": _("Codecs und Zuordnungen ändern, Nachrichten erneut verarbeiten"),
+    "lorawan:write": _("Gateways, Geräteprofile und Partnernetze einrichten"),
+    "lorawan:send": _("Nachrichten an Geräte senden"),
 }

@@ -22,11 +22,11 @@ from psycopg_pool import PoolTimeout
 from quartier.cities.secrets import SecretError, unseal
 from quartier.engines.bus import Bus
 from quartier.engines.pools import Pool
+from quartier.intake.conveyor import Conveyor
 from quartier.sources import metrics
 from quartier.sources.connect import element, mqtt
 from quartier.sources.connect.mqtt_session import MqttError
 from quartier.sources.connect.report import Report, SourceConfig, pause, redact
-from quartier.sources.conveyor import Conveyor
 from quartier.sources.kinds import KINDS
 
 log = structlog.get_logger(__name__)

@@ -13,12 +13,12 @@ from psycopg_pool import PoolTimeout
 
 from quartier.engines.bus import Bus
 from quartier.engines.pools import Pool
+from quartier.intake.conveyor import Conveyor
 from quartier.intake.inbox import RawMessage
 from quartier.sources.connect import mqtt
 from quartier.sources.connect.mqtt_session import Broker, Delivery, MqttError, MqttSession
 from quartier.sources.connect.report import Report, SourceConfig, pause
 from quartier.sources.connectors import delay_s
-from quartier.sources.conveyor import Conveyor
 from quartier.sources.domain.makers import SOURCE_KEY
 from quartier.sources.mqtt_door import MAKER_TOPIC
 from quartier.sources.quartier_json import DEVICE_HEADER

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from pathlib import Path
 
 import click
 
+from .lora.plan import RadioPorts
 from .run import DEFAULT_HISTORY_S, run
 
 
@@ -35,6 +37,18 @@ from .run import DEFAULT_HISTORY_S, run
 @click.option(
     "--mqtt-history", default=0, show_default=True, help="Seconds of past to publish by MQTT at the start."
 )
+@click.option(
+    "--radio",
+    multiple=True,
+    type=RadioPorts.parse,
+    metavar="CITY=UDPPORT:STATIONPORT",
+    help="Where a city's LoRaWAN network server listens on 127.0.0.1.",
+)
+@click.option(
+    "--radio-memory",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File in which LoRaWAN devices keep their nonces.",
+)
 def main(
     *,
     element_port: int,
@@ -46,6 +60,8 @@ def main(
     seed: int,
     history: int,
     mqtt_history: int,
+    radio: tuple[tuple[str, RadioPorts], ...],
+    radio_memory: Path | None,
 ) -> None:
     """Run until interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -66,6 +82,8 @@ def main(
             history_s=history,
             stop=stop,
             mqtt_history_s=mqtt_history,
+            radio_servers=dict(radio),
+            radio_memory=radio_memory,
         )
 
     asyncio.run(until_interrupted())

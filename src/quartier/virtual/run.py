@@ -1,16 +1,21 @@
-"""Runs the virtual cities: Dortmund's ELEMENT IoT server and Schwerte's MQTT events, in one process and event loop."""
+"""Runs the virtual cities: Dortmund's ELEMENT IoT server and Schwerte's MQTT events, and the radio of both."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from .chirpstack import Events, Publisher
 from .element_server import DEFAULT_KEY, ElementServer
+from .lora.network import RadioNetworks
+from .lora.plan import RadioPorts
 from .radio import Radio
 from .schedule import Clock, Faults, Schedule
 from .world import world
@@ -36,12 +41,16 @@ async def run(
     mqtt_history_s: int = 0,
     faults: Faults | None = None,
     element_key: str = DEFAULT_KEY,
+    radio_servers: Mapping[str, RadioPorts] | None = None,
+    radio_memory: Path | None = None,
 ) -> None:
     """Run both virtual cities until ``stop`` is set.
 
     With ``speed`` above 1 devices send that much more often and weather and daylight pass that much faster, while
     the times in messages stay real. ``history_s`` seconds before the start can be asked of the ELEMENT server;
-    ``mqtt_history_s`` seconds are published by MQTT at the start, as if a gateway had kept them.
+    ``mqtt_history_s`` seconds are published by MQTT at the start, as if a gateway had kept them. With
+    ``radio_servers`` the cities have LoRaWAN networks of their own, too; ``radio_memory`` is where their devices keep
+    what they must not forget.
 
     Raises whatever made the ELEMENT server fail, for example an occupied port.
     """
@@ -77,12 +86,16 @@ async def run(
     serving = asyncio.create_task(server.serve())
     publishing = asyncio.create_task(publisher.run(stop))
     stopping = asyncio.create_task(stop.wait())
+    working: list[asyncio.Task[Any]] = [serving, publishing, stopping]
+    if radio_servers:
+        networks = RadioNetworks(radio_servers, clock, seed=seed, memory=radio_memory)
+        working.append(asyncio.create_task(networks.run(stop)))
     try:
-        await asyncio.wait({serving, publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.set()
         server.stop()  # type: ignore[no-untyped-call]
-        results = await asyncio.gather(serving, publishing, stopping, return_exceptions=True)
+        results = await asyncio.gather(*working, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result

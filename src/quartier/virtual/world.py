@@ -23,7 +23,7 @@ from .weather import Spot
 type Kind = Literal[
     "station", "level_gauge", "parking_space", "car_park", "waste_container", "tree", "street_lamp", "counter"
 ]
-type Network = Literal["element", "chirpstack"]
+type Network = Literal["element", "chirpstack", "radio"]
 type Fault = Literal["stuck", "spikes", "drift", "silent", "weak_battery"]
 
 PREFIX = {"dortmund": "do", "schwerte": "sw"}
@@ -175,7 +175,7 @@ _SHORT = {
 }
 
 
-class _Builder:
+class Builder:
     """Collects things and devices in a fixed order, so that indexes are stable."""
 
     def __init__(self, seed: int) -> None:
@@ -277,7 +277,7 @@ class _Builder:
         return [known[number % len(known)] for number in range(count)]
 
 
-def _stations(build: _Builder) -> None:
+def _stations(build: Builder) -> None:
     for slug, most_biomet in (("dortmund", 25), ("schwerte", 5)):
         chosen = list(places()[slug])
         if slug == "schwerte":
@@ -304,7 +304,7 @@ def _stations(build: _Builder) -> None:
                 build.device(thing, type_key)
 
 
-def _water_and_trees(build: _Builder, by_name: dict[tuple[str, str], Place]) -> None:
+def _water_and_trees(build: Builder, by_name: dict[tuple[str, str], Place]) -> None:
     for number, (slug, stream, where, lon, lat, base_m, gain, hours) in enumerate(GAUGES, start=1):
         place = by_name[slug, where]
         thing = build.thing(
@@ -335,7 +335,7 @@ def _water_and_trees(build: _Builder, by_name: dict[tuple[str, str], Place]) -> 
             build.device(thing, "virtual-soil")
 
 
-def _traffic(build: _Builder, by_name: dict[tuple[str, str], Place]) -> None:
+def _traffic(build: Builder, by_name: dict[tuple[str, str], Place]) -> None:
     numbers = {"dortmund": 0, "schwerte": 0}
     for slug, where, count in PARKING_ROWS:
         place = by_name[slug, where]
@@ -381,7 +381,7 @@ def _traffic(build: _Builder, by_name: dict[tuple[str, str], Place]) -> None:
         build.device(thing, "virtual-counter")
 
 
-def _street(build: _Builder) -> None:
+def _street(build: Builder) -> None:
     for slug, count in CONTAINERS.items():
         for number, place in enumerate(build.scattered(slug, count, 101, 0.25), start=1):
             thing = build.thing(
@@ -411,7 +411,7 @@ def _street(build: _Builder) -> None:
 @cache
 def world(seed: int = 1) -> World:
     """Both cities for a seed; the same seed gives equal data in every process."""
-    build = _Builder(seed)
+    build = Builder(seed)
     by_name = {(slug, place.name): place for slug, known in places().items() for place in known}
     _stations(build)
     _water_and_trees(build, by_name)

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import structlog
 
+from quartier.intake.conveyor import Conveyor
 from quartier.intake.inbox import MAXIMUM_BODY_BYTES, RawMessage
 from quartier.sources.connect.element_client import PAGE_ITEMS, Document, ElementClient, Use
 from quartier.sources.connect.http import ServerError
 from quartier.sources.connect.report import Report, SourceConfig, pause
-from quartier.sources.conveyor import Conveyor
 from quartier.sources.element import EUI_HEADER, NAME_HEADER
 from quartier.sources.values import CUT_HEADER
 

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from quartier.config import config
+from quartier.intake.conveyor import Conveyor
 from quartier.intake.inbox import MAXIMUM_BODY_BYTES, RawMessage
 from quartier.sources import metrics
 from quartier.sources.connect.mqtt_session import Broker, Delivery, MqttError, MqttSession
 from quartier.sources.connect.report import Report, SourceConfig
-from quartier.sources.conveyor import Conveyor
 from quartier.sources.values import CUT_HEADER
 
 CLIENT_PREFIX = "quartier-"

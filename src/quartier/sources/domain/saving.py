@@ -20,7 +20,7 @@ from quartier.sources.kinds import KINDS, SettingError
 from quartier.sources.models import Source
 
 # Keys that messages carry which no source of this table sends.
-RESERVED_KEYS: Final = frozenset({"makers", "unknown"})
+RESERVED_KEYS: Final = frozenset({"makers", "unknown", "lorawan"})
 _KEY = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 # Settings that say where a source's messages come from: with another one the old position means nothing.
 _POSITION_SETTINGS: Final = ("url", "use", "since")

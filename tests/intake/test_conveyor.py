@@ -10,8 +10,8 @@ import pytest
 from quartier.engines import bus as engine
 from quartier.engines import nats
 from quartier.engines.bus import INBOX, Bus
+from quartier.intake.conveyor import Conveyor
 from quartier.intake.inbox import MAXIMUM_BODY_BYTES, TooLarge, decode
-from quartier.sources.conveyor import Conveyor
 from tests.sources.conftest import start_again
 from tests.sources.messages import raw
 

@@ -1,0 +1,1 @@
+"""Gateways: the protocols they speak, who may come in, and one transmitter over all of them."""

@@ -1,0 +1,1 @@
+"""The virtual cities' LoRaWAN: devices and gateways that speak the real protocols."""
