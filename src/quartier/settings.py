@@ -26,6 +26,7 @@ INSTALLED_APPS = [
     "quartier.usage",
     "quartier.intake",
     "quartier.sources",
+    "quartier.interfaces.sensorthings",
     "quartier.climate",
     "quartier.portal",
     "quartier.desk",

@@ -42,7 +42,12 @@ _LONGEST_VALUE = 64 * 1024
 
 
 class Observation(NamedTuple):
-    """One result of one series: ``result`` for numbers and booleans (0, 1), ``value`` for anything else."""
+    """One result of one series: ``result`` for numbers and booleans (0, 1), ``value`` for anything else.
+
+    ``details`` is what the sender said besides: a JSON object with any of ``phenomenonTimeEnd``, ``resultTime``,
+    ``validTime``, ``resultQuality``, ``parameters`` and ``featureOfInterest``. A correction without it (None) leaves
+    what is there; an empty object takes it away.
+    """
 
     municipality_id: int
     series_id: int
@@ -51,6 +56,7 @@ class Observation(NamedTuple):
     flags: int = 0
     origin: int | None = None
     value: Any = None
+    details: Any = None
 
 
 class Corrected(NamedTuple):
@@ -68,14 +74,16 @@ _STICKY = int(Flag.SPATIAL | Flag.CONFIRMED | Flag.DISMISSED)
 
 _INCOMING = """
 WITH incoming AS MATERIALIZED (
-    SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[])
-        AS i(municipality_id, series_id, time, result, flags, origin, value)
+    SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[],
+                         %(details)s::text[])
+        AS i(municipality_id, series_id, time, result, flags, origin, value, details)
 )"""
 
 _INSERTED = """
 , inserted AS (
-    INSERT INTO twin_observation (municipality_id, series_id, time, flags, result, origin, value)
-    SELECT municipality_id, series_id, time, flags, result, origin, value::jsonb FROM incoming
+    INSERT INTO twin_observation (municipality_id, series_id, time, flags, result, origin, value, details)
+    SELECT municipality_id, series_id, time, flags, result, origin, value::jsonb, nullif(details::jsonb, '{}')
+    FROM incoming
     ORDER BY municipality_id, series_id, time
     ON CONFLICT DO NOTHING
     RETURNING municipality_id, series_id, time, flags, result, value
@@ -84,7 +92,8 @@ _INSERTED = """
 _CORRECTED = """
 , corrected AS (
     UPDATE twin_observation o
-    SET result = i.result, flags = i.flags | i.kept, origin = coalesce(i.origin, o.origin), value = i.value::jsonb
+    SET result = i.result, flags = i.flags | i.kept, origin = coalesce(i.origin, o.origin), value = i.value::jsonb,
+        details = CASE WHEN i.details IS NULL THEN o.details ELSE nullif(i.details::jsonb, '{}') END
     FROM (
         -- What stewards and neighbours said of a value stays with it while the value stays.
         SELECT n.*, CASE WHEN old.result IS NOT DISTINCT FROM n.result AND old.value IS NOT DISTINCT FROM n.value::jsonb
@@ -94,12 +103,15 @@ _CORRECTED = """
     JOIN twin_observation old USING (municipality_id, series_id, time)
     WHERE o.municipality_id = i.municipality_id AND o.series_id = i.series_id AND o.time = i.time
       AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb
-           OR old.flags <> (i.flags | i.kept))
+           OR old.flags <> (i.flags | i.kept)
+           OR i.details IS NOT NULL AND old.details IS DISTINCT FROM nullif(i.details::jsonb, '{}'))
     RETURNING o.municipality_id, o.series_id, o.time, o.flags, o.result, o.value,
-              old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value
+              old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value,
+              old.details AS old_details
 ), revised AS (
-    INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, reason)
-    SELECT municipality_id, series_id, time, old_flags, old_result, old_origin, old_value, %(reason)s FROM corrected
+    INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, details, reason)
+    SELECT municipality_id, series_id, time, old_flags, old_result, old_origin, old_value, old_details, %(reason)s
+    FROM corrected
 )"""
 
 _EFFECTS = """
@@ -273,7 +285,7 @@ class Recorder:
     async def _execute(
         self, statement: str, rows: Sequence[Observation], *, publish: bool, reason: str = ""
     ) -> Corrected:
-        municipality, series, times, results, flags, origins, values = zip(*rows, strict=True)
+        municipality, series, times, results, flags, origins, values, details = zip(*rows, strict=True)
         time_us = arrays.microseconds(times)
         missing = self._months.missing(time_us)
         has_results = np.array([x is not None for x in results])
@@ -287,9 +299,8 @@ class Recorder:
             "origin": arrays.pack(
                 arrays.BigintArray, np.array([x or 0 for x in origins], dtype=np.int64), ~has_origins
             ),
-            "value": [None if v is None else json.dumps(v) for v in values]
-            if any(v is not None for v in values)
-            else None,
+            "value": _texts(values),
+            "details": _texts(details),
             "publish": publish,
         }
         if reason:
@@ -319,6 +330,13 @@ class Recorder:
         self._months.known |= months
 
 
+def _texts(values: Sequence[Any]) -> list[str | None] | None:
+    """JSON texts; None, which the statement takes for any number of NULLs, where there is none at all."""
+    if values.count(None) == len(values):
+        return None
+    return [None if value is None else json.dumps(value) for value in values]
+
+
 def _numbers(results: Sequence[float | None]) -> NDArray[np.float64]:
     numbers = np.array([0.0 if x is None else x for x in results], dtype=np.float64)
     numbers[np.abs(numbers) < _SMALLEST_RESULT] = 0.0
@@ -334,16 +352,18 @@ def _check(rows: Sequence[Observation]) -> None:
         if row.result is not None and not -LARGEST_RESULT <= row.result <= LARGEST_RESULT:
             problem = "too large" if math.isfinite(row.result) else "not a finite number"
             raise RecordError(f"series {row.series_id}: result {row.result} is {problem}")
+        if row.details is not None:
+            _check_json(row, "details", row.details)
         if row.value is not None:
-            _check_value(row)
+            _check_json(row, "value", row.value)
         elif row.result is None:
             raise RecordError(f"series {row.series_id}: no result")
 
 
-def _check_value(row: Observation) -> None:
+def _check_json(row: Observation, name: str, value: Any) -> None:
     try:
-        length = len(json.dumps(row.value, allow_nan=False))
+        length = len(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise RecordError(f"series {row.series_id}: the value is no JSON: {error}") from None
+        raise RecordError(f"series {row.series_id}: the {name} is no JSON: {error}") from None
     if length > _LONGEST_VALUE:
-        raise RecordError(f"series {row.series_id}: the value has {length} bytes, at most {_LONGEST_VALUE}")
+        raise RecordError(f"series {row.series_id}: the {name} has {length} bytes, at most {_LONGEST_VALUE}")
