@@ -82,7 +82,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """At least two operands."""
+    """At least two operands, none of which is an ``Or``."""
 
     operands: tuple[Expression, ...]
     at: int = field(default=0, compare=False)
@@ -90,7 +90,7 @@ class Or:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """At least two operands."""
+    """At least two operands, none of which is an ``And``."""
 
     operands: tuple[Expression, ...]
     at: int = field(default=0, compare=False)
@@ -165,6 +165,26 @@ class Quantified:
 
 
 type Expression = Literal | Path | Or | And | Not | Compare | In | Arithmetic | Negate | Call | Quantified
+
+
+def operands(node: Expression) -> tuple[Expression, ...]:
+    """The expressions directly below one, in the order in which they are written."""
+    match node:
+        case And() | Or():
+            return node.operands
+        case Compare() | Arithmetic():
+            return (node.left, node.right)
+        case Not() | Negate():
+            return (node.operand,)
+        case In():
+            return (node.operand, *node.values)
+        case Call():
+            return node.arguments
+        case Quantified():
+            return (node.path,) if node.condition is None else (node.path, node.condition)
+        case _:
+            return ()
+
 
 # Fewest and most arguments of each function: 18-088 section 9.3.3.5.2; the temporal relations are FROST's.
 FUNCTIONS: dict[str, tuple[int, int]] = {
