@@ -131,7 +131,9 @@ def _expression(node: Expression) -> tuple[str, int]:
         case Not():
             return f"not {format_expression(node.operand, PRECEDENCE['not'])}", PRECEDENCE["not"]
         case Negate():
-            return f"-{format_expression(node.operand, PRECEDENCE['-'])}", PRECEDENCE["-"]
+            # A digit behind a minus would make another constant.
+            least = _TIGHTEST + 1 if isinstance(node.operand, Literal) else PRECEDENCE["-"]
+            return f"-{format_expression(node.operand, least)}", PRECEDENCE["-"]
         case In():
             binds = PRECEDENCE["in"]
             values = ",".join(map(written, node.values))
