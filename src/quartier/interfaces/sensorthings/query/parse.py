@@ -265,7 +265,7 @@ def _explained(field: str, text: str, error: UnexpectedInput) -> QueryError:
                 at = cast(int, error.token.start_pos)
         case UnexpectedCharacters():
             names = set(error.allowed or ())
-            at = error.pos_in_stream
+            at = cast(Any, error).pos_in_stream
         case UnexpectedEOF():  # pragma: no cover - LALR says $END instead
             names = set(error.expected)
     if field == "expand" and text[at : at + 1] == "$" and "IN_FILTER" in names:

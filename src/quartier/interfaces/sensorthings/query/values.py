@@ -111,10 +111,10 @@ def interval(text: str) -> Interval:
             if second[0] in "Pp":
                 raise QueryError(f"{text} has neither a start nor an end")
             end = instant(second)
-            start = _moved(end, duration(first), -1)
+            start = moved(end, duration(first), -1)
         else:
             start = instant(first)
-            end = _moved(start, duration(second), 1) if second[0] in "Pp" else instant(second)
+            end = moved(start, duration(second), 1) if second[0] in "Pp" else instant(second)
     except (OverflowError, ValueError) as error:
         if isinstance(error, QueryError):
             raise
@@ -124,7 +124,7 @@ def interval(text: str) -> Interval:
     return Interval(start, end)
 
 
-def _moved(moment: datetime, by: Duration, direction: int) -> datetime:
+def moved(moment: datetime, by: Duration, direction: int) -> datetime:
     """``moment`` and a duration of the calendar; the 31st becomes the last day of a shorter month."""
     months = moment.year * 12 + moment.month - 1 + direction * by.months
     year, month = divmod(months, 12)
