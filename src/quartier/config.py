@@ -58,6 +58,9 @@ class Config:
     metrics_networks: str = _setting(
         "127.0.0.0/8,::1/128", "networks that may read /metrics and the details of /health, comma separated"
     )
+    sensorthings_per_minute: int = _setting(
+        6000, "SensorThings requests that one caller may send in a minute; 0 sets no limit"
+    )
     log_format: str = _setting("text", "text or json")
 
     @property

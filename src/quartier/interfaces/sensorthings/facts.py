@@ -99,6 +99,10 @@ class Link:
     writable: bool = True
     # Too many bytes on every row of a list: named where one entity is read, and always expandable.
     rare: bool = False
+    # SQL that says whether {p} has this single link at all; empty: always.
+    shown: str = ""
+    # Both ends belong to one thing: who sees the one sees the other.
+    same_thing: bool = False
     words: str = ""
 
 

@@ -86,14 +86,28 @@ DATASTREAM = Entity(
         Property("properties", "json", "{a}_d.properties", column="properties"),
     ),
     (
-        Link("Thing", "Thing", False, "{c}.id = {p}.thing_id", mandatory=True),
+        Link("Thing", "Thing", False, "{c}.id = {p}.thing_id", mandatory=True, same_thing=True),
         Link("Sensor", "Sensor", False, _SENSOR_OF_SERIES, column="sensor_id", mandatory=True),
         Link(
             "ObservedProperty", "ObservedProperty", False, "{c}.id = {p}.observed_property_id", mandatory=True
         ),
-        Link("Observations", "Observation", True, "{c}_s.id = {p}.id"),
-        Link("Party", "Party", False, "{c}.id = {p}_d.party_id", column="party_id"),
-        Link("License", "License", False, "{c}.id = {p}_d.license_id", column="license_id"),
+        Link("Observations", "Observation", True, "{c}_s.id = {p}.id", same_thing=True),
+        Link(
+            "Party",
+            "Party",
+            False,
+            "{c}.id = {p}_d.party_id",
+            column="party_id",
+            shown="{p}_d.party_id IS NOT NULL",
+        ),
+        Link(
+            "License",
+            "License",
+            False,
+            "{c}.id = {p}_d.license_id",
+            column="license_id",
+            shown="{p}_d.license_id IS NOT NULL",
+        ),
         pairs("Campaigns", "Campaign", "sensorthings_campaign_series", "series_id", "campaign_id"),
     ),
     visible.of_its_thing,
@@ -150,7 +164,15 @@ MULTI_DATASTREAM = Entity(
         PROPERTIES,
     ),
     (
-        Link("Thing", "Thing", False, "{c}.id = {p}.thing_id", column="thing_id", mandatory=True),
+        Link(
+            "Thing",
+            "Thing",
+            False,
+            "{c}.id = {p}.thing_id",
+            column="thing_id",
+            mandatory=True,
+            same_thing=True,
+        ),
         Link("Sensor", "Sensor", False, "{c}.id = {p}.sensor_id", column="sensor_id", mandatory=True),
         Link(
             "ObservedProperties",
@@ -160,7 +182,7 @@ MULTI_DATASTREAM = Entity(
             " JOIN twin_series y ON y.id = x.series_id WHERE x.multi_id = {p}.id)",
             mandatory=True,
         ),
-        Link("Observations", "Observation", True, "{c}_d.multi_id = {p}.id"),
+        Link("Observations", "Observation", True, "{c}_d.multi_id = {p}.id", same_thing=True),
         PARTY_LINK,
         LICENSE_LINK,
         pairs(

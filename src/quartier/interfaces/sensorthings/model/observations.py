@@ -87,8 +87,22 @@ OBSERVATION = Entity(
         Property("parameters", "json", "({a}.details->'parameters')"),
     ),
     (
-        Link("Datastream", "Datastream", False, "{c}.id = {p}_s.id"),
-        Link("MultiDatastream", "MultiDatastream", False, "{c}.id = {p}_d.multi_id"),
+        Link(
+            "Datastream",
+            "Datastream",
+            False,
+            "{c}.id = {p}_s.id",
+            shown="{p}_d.multi_id IS NULL",
+            same_thing=True,
+        ),
+        Link(
+            "MultiDatastream",
+            "MultiDatastream",
+            False,
+            "{c}.id = {p}_d.multi_id",
+            shown="{p}_d.multi_id IS NOT NULL",
+            same_thing=True,
+        ),
         Link(
             "FeatureOfInterest",
             "FeatureOfInterest",

@@ -28,9 +28,9 @@ THING = Entity(
     ),
     (
         pairs("Locations", "Location", "sensorthings_thinglocation", "thing_id", "location_id"),
-        Link("HistoricalLocations", "HistoricalLocation", True, "{c}.thing_id = {p}.id"),
-        Link("Datastreams", "Datastream", True, "{c}.thing_id = {p}.id"),
-        Link("MultiDatastreams", "MultiDatastream", True, "{c}.thing_id = {p}.id"),
+        Link("HistoricalLocations", "HistoricalLocation", True, "{c}.thing_id = {p}.id", same_thing=True),
+        Link("Datastreams", "Datastream", True, "{c}.thing_id = {p}.id", same_thing=True),
+        Link("MultiDatastreams", "MultiDatastream", True, "{c}.thing_id = {p}.id", same_thing=True),
         Link("TaskingCapabilities", "TaskingCapability", True, "{c}.thing_id = {p}.id"),
         Link(
             "Party",
@@ -38,6 +38,7 @@ THING = Entity(
             False,
             "{c}.id = {p}_x.party_id",
             table=("sensorthings_thingdetails", "thing_id", "party_id"),
+            shown="{p}_x.party_id IS NOT NULL",
         ),
     ),
     visible.thing_itself,

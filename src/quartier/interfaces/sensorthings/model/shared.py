@@ -25,8 +25,17 @@ def optional_text(name: str, column: str) -> Property:
     return Property(name, "text", f"nullif({{a}}.{column}, '')", column=column)
 
 
-PARTY_LINK = Link("Party", "Party", False, "{c}.id = {p}.party_id", column="party_id")
-LICENSE_LINK = Link("License", "License", False, "{c}.id = {p}.license_id", column="license_id")
+PARTY_LINK = Link(
+    "Party", "Party", False, "{c}.id = {p}.party_id", column="party_id", shown="{p}.party_id IS NOT NULL"
+)
+LICENSE_LINK = Link(
+    "License",
+    "License",
+    False,
+    "{c}.id = {p}.license_id",
+    column="license_id",
+    shown="{p}.license_id IS NOT NULL",
+)
 
 
 def pairs(name: str, target: str, table: str, own: str, other: str, *, rare: bool = False) -> Link:
