@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from quartier.interfaces.sensorthings.model import ENTITIES
 from tests.interfaces.sensorthings.conftest import City, Client
 
+pytestmark = pytest.mark.django_db
 BASE = "http://test/sensorthings/v1.1"
 
 
@@ -79,10 +81,7 @@ async def test_a_datastream_is_complete(client: Client, city: City) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["Things", "Locations", "HistoricalLocations", "Datastreams", "MultiDatastreams", "Sensors", "ObservedProperties", "Observations", "FeaturesOfInterest", "Parties", "Licenses", "Campaigns", "ObservationGroups", "Relations", "Actuators", "TaskingCapabilities", "Tasks"],
-)
+@pytest.mark.parametrize("name", [one.set for one in ENTITIES])
 async def test_every_set_can_be_read_and_counted(client: Client, name: str) -> None:
     body = await client.json(f"{name}?$count=true&$top=1000")
     assert body["@iot.count"] == len(body["value"])
