@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from quartier.config import config
 from quartier.interfaces.sensorthings import service
+from quartier.interfaces.sensorthings.aggregate import ask
 from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
 from quartier.interfaces.sensorthings.limits import RateLimit
 from quartier.interfaces.sensorthings.read import Asked, Reader, read_pool
@@ -136,6 +137,9 @@ async def read(request: Request) -> Response:
             return _answer(request, b"{" + orjson.dumps(name) + b":" + value + b"}")
         case "value":
             return _raw(request, await reader.value(asked))
+        case "apply":
+            found = await ask.answer(reader, asked)
+            return _answer(request, b"".join(found.json()))
     raise Refusal(501, "this is not possible yet")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import orjson
 from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg.rows import TupleRow
+from psycopg.types.string import TextLoader
+from psycopg_pool import AsyncConnectionPool
 
-from quartier.engines.pools import Pool
 from quartier.interfaces.sensorthings.aggregate import buckets, sql
 from quartier.interfaces.sensorthings.aggregate.plan import Plan, ResultKey, SeriesKey
 from quartier.interfaces.sensorthings.aggregate.sql import Member, Pieces, Stretch
@@ -23,9 +25,9 @@ MAX_ROWS = 100_000
 _MAX_STALE = 2_000
 _TICK = timedelta(microseconds=1)
 
-# Compiles a condition on observations ``o``: takes the statement's parameters and appends its own; gives what stands in
-# FROM (``o`` and whatever is joined to it) and SQL that is true or not.
-Narrow = Callable[[list[str | None]], tuple[str, str]]
+# Compiles a condition on observations ``o``: takes a connection and the statement's parameters, and appends its own;
+# gives what stands in FROM (``o`` and whatever is joined to it) and SQL that is true or not.
+Narrow = Callable[[AsyncConnection[TupleRow], list[str | None]], Awaitable[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ _MARKS = """
 
 
 async def aggregate(
-    pool: Pool,
+    pool: AsyncConnectionPool[AsyncConnection[TupleRow]],
     plan: Plan,
     series: Mapping[int, Sequence[Any]],
     *,
@@ -135,7 +137,7 @@ async def aggregate(
         if pieces is not None:
             statement = sql.over_rollups(frame, pieces, bind)
         elif narrow is not None:
-            observations, condition = narrow(parameters)
+            observations, condition = await narrow(connection, parameters)
             statement = sql.over_observations(frame, bind, observations, condition)
         else:
             statement = sql.over_observations(frame, bind)
@@ -158,7 +160,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 async def _read_series(
-    connection: AsyncConnection[Any], series: Mapping[int, Sequence[Any]], plan: Plan
+    connection: AsyncConnection[TupleRow], series: Mapping[int, Sequence[Any]], plan: Plan
 ) -> list[_Series]:
     """What has to be known of the series that have observations in the period."""
     rows = await _fetch(connection, _SERIES, [_ids(series)])
@@ -215,7 +217,7 @@ def _rollups_suffice(frame: sql.Frame) -> bool:
 
 
 async def _pieces(
-    connection: AsyncConnection[Any], frame: sql.Frame, known: Sequence[_Series]
+    connection: AsyncConnection[TupleRow], frame: sql.Frame, known: Sequence[_Series]
 ) -> Pieces | None:
     """The roll-ups that make the answer cheapest; None if the observations do."""
     since, until = frame.since, frame.until
@@ -268,16 +270,21 @@ def _parts(granule: buckets.Granule, hour: datetime) -> list[datetime]:
     )
 
 
-async def _count(connection: AsyncConnection[Any], statement: str, parameters: Sequence[str | None]) -> int:
+async def _count(
+    connection: AsyncConnection[TupleRow], statement: str, parameters: Sequence[str | None]
+) -> int:
     rows = await _fetch(connection, f"SELECT count(*) FROM ({statement}) AS t", parameters)
     return cast(int, rows[0][0])
 
 
 async def _fetch(
-    connection: AsyncConnection[Any], statement: str, parameters: Sequence[str | None]
+    connection: AsyncConnection[TupleRow], statement: str, parameters: Sequence[str | None]
 ) -> list[tuple[Any, ...]]:
     async with AsyncRawCursor(connection) as cursor:
-        await cursor.execute(statement.encode(), parameters)
+        cursor.adapters.register_loader("text", TextLoader)
+        cursor.adapters.register_loader("varchar", TextLoader)
+        # Not prepared: with the limits of time at hand the planner passes over all other months.
+        await cursor.execute(statement.encode(), parameters, prepare=False)
         return await cursor.fetchall()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -146,17 +147,28 @@ def plan(request: Request, eyes: Eyes, token: paging.Token | None = None, *, str
         )
     if way.single:
         return _entity(context, way, suffix, options)
+    if options.apply is not None:  # carried out by :mod:`..aggregate`
+        return Plan("apply", _statement(context, ""), way.scope.entity, options=options)
     return _collection(context, way, request, eyes, token, stream=stream)
 
 
+_PARAMETER: Final = re.compile(r"\$([0-9]+)")
+
+
 def _statement(context: Context, sql: str) -> Statement:
+    """The finished statement, without parameters that were bound on a way which led nowhere."""
+    used = sorted({int(number) for number in _PARAMETER.findall(sql)})
+    place = {old - 1: new for new, old in enumerate(used)}
+    if len(used) < len(context.parameters):
+        sql = _PARAMETER.sub(lambda found: f"${place[int(found[1]) - 1] + 1}", sql)
+    base = context.base_index
     return Statement(
         sql.encode(),
-        tuple(context.parameters),
-        tuple(context.keys),
-        tuple(context.places),
-        context.base_index,
-        tuple(context.regions),
+        tuple(context.parameters[old] for old in place),
+        tuple((place[index], number, part) for index, number, part in context.keys if index in place),
+        tuple((place[index], number) for index, number in context.places if index in place),
+        place.get(base) if base is not None else None,
+        tuple(replace(one, index=place[one.index]) for one in context.regions if one.index in place),
     )
 
 
@@ -388,7 +400,7 @@ def _count(request: Request, eyes: Eyes) -> tuple[Statement, Statement | None]:
     column = rows.object_sql(context, way.scope, options, "none") if distinct else "1"
     inner = select(way.scopes, [column], where, distinct=distinct)
     counting = _statement(context, f"SELECT count(*) FROM ({inner} LIMIT {COUNTED + 1}) q")
-    return counting, replace(counting, sql=inner.encode())
+    return counting, _statement(context, inner)
 
 
 def _by_counters(segments: tuple[Segment, ...]) -> bool:
