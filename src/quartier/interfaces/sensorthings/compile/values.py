@@ -184,7 +184,7 @@ def period(context: Context, value: Value) -> tuple[str, str]:
         case "date":
             moment = f"({value.sql}::timestamp AT TIME ZONE 'UTC')"
             return moment, moment
-        case "json" | "text" if value.literal is None:
+        case "json":
             found = text(context, value)
             moment = f"(CASE WHEN {found} ~ {_LOOKS_LIKE_TIME} THEN ({found})::timestamptz END)"
             return moment, moment
