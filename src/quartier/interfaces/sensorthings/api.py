@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from quartier.config import config
-from quartier.interfaces.sensorthings import service
+from quartier.interfaces.sensorthings import formats, service
 from quartier.interfaces.sensorthings.aggregate import ask
 from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
 from quartier.interfaces.sensorthings.limits import RateLimit
@@ -119,6 +119,9 @@ async def read(request: Request) -> Response:
         return _answer(request, orjson.dumps(service.document(base_of(request))))
     reader: Reader = request.app.state.sensorthings
     asked = await understood(request)
+    format_ = asked.options.result_format or "json"
+    if format_ != "json" and asked.plan.kind != "apply":
+        return await _streamed(formats.formatted(reader, asked), formats.MEDIA_TYPES[format_])
     match asked.plan.kind:
         case "collection" if asked.plan.stream:
             return await _streamed(reader.stream(asked))
@@ -139,6 +142,9 @@ async def read(request: Request) -> Response:
             return _raw(request, await reader.value(asked))
         case "apply":
             found = await ask.answer(reader, asked)
+            if format_ == "CSV":
+                body = b"".join(formats.table(found.columns, found.rows))
+                return _answer(request, body, formats.MEDIA_TYPES[format_])
             return _answer(request, b"".join(found.json()))
     raise Refusal(501, "this is not possible yet")
 

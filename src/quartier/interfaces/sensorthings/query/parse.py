@@ -109,6 +109,8 @@ def _options(raw: bytes) -> Options:
             if field in found:
                 hint = "; write filter(…) within $apply" if field == "filter" else ""
                 raise QueryError(f"cannot be combined with $apply{hint}", option=OPTION_NAMES[field])
+        if found.get("result_format", "json") not in ("json", "CSV"):
+            raise QueryError("with $apply, only json and CSV are possible", option="$resultFormat")
     return Options(**found)
 
 
