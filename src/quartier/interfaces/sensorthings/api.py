@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from quartier.config import config
-from quartier.interfaces.sensorthings import formats, service
+from quartier.interfaces.sensorthings import formats, openapi, service
 from quartier.interfaces.sensorthings.aggregate import ask
 from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
 from quartier.interfaces.sensorthings.limits import RateLimit
@@ -117,6 +117,8 @@ async def read(request: Request) -> Response:
     """GET and HEAD."""
     if not request.path_params.get("path", "").strip("/"):
         return _answer(request, orjson.dumps(service.document(base_of(request))))
+    if request.path_params["path"].strip("/") == "api":
+        return _answer(request, orjson.dumps(openapi.document(base_of(request))))
     reader: Reader = request.app.state.sensorthings
     asked = await understood(request)
     format_ = asked.options.result_format or "json"
