@@ -7,10 +7,13 @@ writes the JSON; here it is bytes that are passed on.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 import orjson
@@ -35,6 +38,8 @@ STATEMENT_TIMEOUT_MS: Final = 10_000
 _REMEMBERED_PLANS: Final = 2_000
 _ROWS_AT_ONCE: Final = 2_000
 _CONNECTIONS: Final = 8
+_EXTENT_REMEMBERED_S: Final = 10.0
+_WINDOWS: Final = 4
 
 
 class _Bytes(Loader):
@@ -116,6 +121,8 @@ class Reader:
     def __init__(self, pool: ReadPool) -> None:
         self.pool = pool
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        # How many observations there are, and from when to when; and when that was asked.
+        self._extent: tuple[float, TupleRow | None] = (-math.inf, None)
 
     def understand(
         self, path: str, query: bytes, eyes: Eyes, base: str, *, stream: bool = False, **changes: Any
@@ -208,9 +215,7 @@ class Reader:
         """A page of a list as a whole answer. Raises NotFound."""
 
         async def work(connection: AsyncConnection[TupleRow]) -> bytes:
-            row = await self.row(connection, asked.plan.main, asked)
-            assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
-            n, items, token = row
+            n, items, token = await self._page(connection, asked)
             if not n:
                 await self._check_parent(connection, asked)
             head = await self._head(connection, asked)
@@ -219,6 +224,52 @@ class Reader:
             return b"{" + head + b'"value":[' + (items or b"") + b"]}"
 
         return await self.once_more(work)
+
+    async def _page(self, connection: AsyncConnection[TupleRow], asked: Asked) -> TupleRow:
+        """The row of a collection's plan; if it has a window of time, of the smallest one that fills the page."""
+        statement, plan_ = asked.plan.main, asked.plan
+        parameters = await _with_regions(connection, statement, asked)
+        for bound in await self._bounds(connection, asked):
+            if statement.window is not None:
+                opened = "-infinity" if statement.window.descending else "infinity"
+                parameters[statement.window.index] = opened if bound is None else bound.isoformat()
+            cursor = await connection.execute(statement.sql, parameters, prepare=True)
+            row = await cursor.fetchone()
+            assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
+            if bound is None or row[0] > plan_.top:
+                break
+        return row
+
+    async def _bounds(self, connection: AsyncConnection[TupleRow], asked: Asked) -> list[datetime | None]:
+        """Ever wider bounds of time for a page of many series; None, the last one, is no bound."""
+        window = asked.plan.main.window
+        if window is None:
+            return [None]
+        if time.monotonic() - self._extent[0] > _EXTENT_REMEMBERED_S:
+            cursor = await connection.execute(
+                b"SELECT coalesce(sum(n), 0)::bigint, min(first_time), max(time) FROM twin_state"
+            )
+            self._extent = (time.monotonic(), await cursor.fetchone())
+        n, first, last = self._extent[1] or (0, None, None)
+        if not n:
+            return [None]
+        begin = last if window.descending else first
+        if asked.token is not None:
+            try:
+                begin = datetime.fromisoformat(asked.token.items[0] or "")
+            except ValueError:
+                return [None]
+        wanted = asked.plan.top + 1 + (asked.options.skip or 0)
+        width = max((last - first) / n * wanted * 2, timedelta(minutes=1))
+        bounds: list[datetime | None] = []
+        while len(bounds) < _WINDOWS and width < last - first:
+            try:
+                bounds.append(begin - width if window.descending else begin + width)
+            except OverflowError:
+                break
+            width *= 16
+        # Known for some seconds only: newer observations are within every window, for it is open at that end.
+        return [*bounds, None]
 
     async def rows(self, asked: Asked) -> AsyncIterator[tuple[bytes, bytes | None]]:
         """The entities of a streamed plan one by one, with the token of the last one if more follow.

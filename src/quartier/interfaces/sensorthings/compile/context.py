@@ -59,6 +59,9 @@ class Context:
     # Which parameter is which value of the token.
     places: list[tuple[int, int]] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    # Which parameter is a bound on the time of observations, and whether they come newest first.
+    window: int = -1
+    down: bool = False
     scopes: int = 0
     option: str = ""
     _base: int = 0
@@ -131,6 +134,8 @@ class Scope:
     within: dict[str, Scope] = field(default_factory=dict)
     # Set where the scope is that of one known datastream: its observations are told apart by time alone.
     one_series: bool = False
+    # Observations: the rows of each series as a subquery (see ``series``).
+    rows: str = ""
     # Joined from outside: there may be no row.
     outer: bool = False
 
@@ -182,6 +187,8 @@ class Scope:
 
     def _joined(self, text: str) -> str:
         source = self.sql(self.entity.source)
+        if self.rows:
+            source = f"twin_series {self.alias}_s CROSS JOIN LATERAL ({self.rows}) {self.alias}"
         used = set(re.findall(rf"\b{self.alias}_([a-z]+)", text))
         for suffix, join in self.entity.joins:
             if suffix in used:

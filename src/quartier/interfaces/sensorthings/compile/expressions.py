@@ -51,6 +51,12 @@ _ARITHMETIC: Final = {"add": "+", "sub": "-", "mul": "*"}
 _TIMES: Final[frozenset[Type]] = frozenset({"instant", "period"})
 
 
+def conditions(context: Context, scope: Scope, node: Expression) -> list[str]:
+    """SQL for a condition, in parts that all have to hold."""
+    parts = node.operands if isinstance(node, And) else (node,)
+    return [condition(context, scope, one) for one in parts]
+
+
 def condition(context: Context, scope: Scope, node: Expression, variables: Variables | None = None) -> str:
     """SQL for a condition on the rows of ``scope``."""
     variables = variables or {}

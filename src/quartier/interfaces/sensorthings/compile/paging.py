@@ -19,8 +19,9 @@ from quartier.interfaces.sensorthings.compile import values
 from quartier.interfaces.sensorthings.compile.context import Context, Scope
 from quartier.interfaces.sensorthings.compile.expressions import evaluate
 from quartier.interfaces.sensorthings.compile.paths import ToMany
-from quartier.interfaces.sensorthings.query.ast import Order
+from quartier.interfaces.sensorthings.query.ast import Options, Order, Select
 from quartier.interfaces.sensorthings.query.errors import QueryError
+from quartier.interfaces.sensorthings.query.format import format_options
 
 _LONGEST_TOKEN: Final = 16_384
 
@@ -96,22 +97,23 @@ def order_sql(found: list[Key]) -> str:
     return ", ".join(key.order for key in found)
 
 
-def token_sql(found: list[Key], columns: list[str]) -> str:
-    """SQL for the token of a row, of which ``columns`` are the keys."""
-    items = ", ".join([str(mark(found)), *(f"{column}::text" for column in columns)])
+def token_sql(sign: int, columns: list[str]) -> str:
+    """SQL for the token of a row, of which ``columns`` are the keys and ``sign`` the mark of the order."""
+    items = ", ".join([str(sign), *(f"{column}::text" for column in columns)])
     array = f"json_build_array({items})::text"
     return f"translate(encode(convert_to({array}, 'UTF8'), 'base64'), E'+/=\\n', '-_')"
 
 
-def mark(found: list[Key]) -> int:
-    """Tells a token of another order from one of this."""
-    return zlib.crc32("|".join(f"{key.order}:{key.type}" for key in found).encode())
+def mark(scope: Scope, orders: tuple[Order, ...], select: Select | None = None) -> int:
+    """Tells a token of another list or order from one of this; the same within an expanded list and on its own."""
+    text = format_options(Options(orderby=orders, select=select))
+    return zlib.crc32(f"{scope.entity.name} {scope.one_series} {text}".encode())
 
 
-def after(context: Context, found: list[Key], token: Token) -> str:
-    """The condition that a row comes behind the one of ``token``. Raises QueryError."""
+def after(context: Context, found: list[Key], token: Token, sign: int) -> list[str]:
+    """The conditions that a row comes behind the one of ``token``. Raises QueryError."""
     items = token.items
-    if len(items) != len(found) or token.mark != mark(found):
+    if len(items) != len(found) or token.mark != sign:
         raise wrong_place()
     bound: list[str | None] = []
     for number, (key, item) in enumerate(zip(found, items, strict=True)):
@@ -126,14 +128,17 @@ def after(context: Context, found: list[Key], token: Token) -> str:
         sign = "<" if directions.pop() else ">"
         left = ", ".join(key.sql for key in found)
         right = ", ".join(str(item) for item in bound)
-        return f"({left}) {sign} ({right})" if len(found) > 1 else f"{left} {sign} {right}"
+        if len(found) == 1:
+            return [f"{left} {sign} {right}"]
+        # The first key alone narrows what is read, wherever the whole cannot be used for that.
+        return [f"{found[0].sql} {sign}= {bound[0]}", f"({left}) {sign} ({right})"]
     ways: list[str] = []
     same: list[str] = []
     for key, item in zip(found, bound, strict=True):
         if (further := _further(key, item)) is not None:
             ways.append(" AND ".join([*same, further]))
         same.append(f"{key.sql} IS NULL" if item is None else f"{key.sql} = {item}")
-    return "(" + (" OR ".join(f"({way})" for way in ways) or "FALSE") + ")"
+    return ["(" + (" OR ".join(f"({way})" for way in ways) or "FALSE") + ")"]
 
 
 def _further(key: Key, item: str | None) -> str | None:

@@ -6,18 +6,17 @@ answer with all that is expanded is one statement; the newest observation of a d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 import orjson
 
-from quartier.interfaces.sensorthings.compile import paging
+from quartier.interfaces.sensorthings.compile import paging, series
 from quartier.interfaces.sensorthings.compile.context import Context, Scope, select
-from quartier.interfaces.sensorthings.compile.expressions import condition
+from quartier.interfaces.sensorthings.compile.expressions import condition, conditions
 from quartier.interfaces.sensorthings.compile.paths import json_at, unknown
 from quartier.interfaces.sensorthings.facts import Link, Property
-from quartier.interfaces.sensorthings.model import target
+from quartier.interfaces.sensorthings.model import OBSERVATION, target
 from quartier.interfaces.sensorthings.query.ast import Expand, Options, Path, ResultMetadata
 from quartier.interfaces.sensorthings.query.format import format_options
 
@@ -242,7 +241,7 @@ def _expanded_many(
     scope.one_series = parent.entity.name == "Datastream" and link.name == "Observations"
     if options.filter is not None:
         context.option = "$expand"
-        where = [*where, condition(context, scope, options.filter)]
+        where = [*where, *conditions(context, scope, options.filter)]
     found = paging.keys(context, scope, options.orderby)
     made = object_sql(context, scope, options, metadata, rows=entities)
     newest = (
@@ -261,12 +260,15 @@ def _expanded_many(
             f" AND {scope.alias}.time = {state}.time",
             *where,
         ]
+    elif scope.entity is OBSERVATION:
+        most = top + 1 + (options.skip or 0)
+        where = series.by_series(scope, found, where, most) or where
     columns = [f"{made} AS j", *(f"{key.sql} AS k{n}" for n, key in enumerate(found))]
     if newest:
         columns.append(f"{scope.alias}_newest.n AS m")
     limit = f" LIMIT {top + 1}" + (f" OFFSET {options.skip}" if options.skip else "")
     inner = select([scope], columns, where, order=paging.order_sql(found), limit=limit, extra=extra)
-    token = paging.token_sql(found, [f"k{n}" for n in range(len(found))])
+    token = paging.token_sql(paging.mark(scope, options.orderby), [f"k{n}" for n in range(len(found))])
     head = quoted(f',"{link.name}":[')
     more = "max(m) > 1" if newest else f"count(*) > {top}"
     text = f"{head} || coalesce(string_agg(j, ',') FILTER (WHERE n <= {top}), '') || ']'"
@@ -303,8 +305,3 @@ def _count(context: Context, parent: Scope, link: Link, options: Options) -> str
     if options.filter is not None:
         where.append(condition(context, scope, options.filter))
     return f"{head} || ({select([scope], ['count(*)'], where)})"
-
-
-def names(paths: Iterable[Path]) -> list[str]:
-    """First steps of paths."""
-    return [str(path.steps[0]) for path in paths]

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from quartier.interfaces.sensorthings.compile import paging, rows
+from quartier.interfaces.sensorthings.compile import paging, rows, series
 from quartier.interfaces.sensorthings.compile.context import Context, Eyes, NotFound, Region, Scope, select
-from quartier.interfaces.sensorthings.compile.expressions import condition, observation_key
+from quartier.interfaces.sensorthings.compile.expressions import conditions, observation_key
 from quartier.interfaces.sensorthings.compile.paths import json_at
 from quartier.interfaces.sensorthings.facts import Entity, Property
 from quartier.interfaces.sensorthings.model import BY_SET, OBSERVATION, target
@@ -34,6 +34,14 @@ _COUNTERS: Final = replace(
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A bound of time, in a parameter, on observations that come in the order of time; wide open if it is not set."""
+
+    index: int
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """SQL in PostgreSQL's own form (``$1``) with its parameters.
 
@@ -47,6 +55,7 @@ class Statement:
     places: tuple[tuple[int, int], ...]
     base: int | None
     regions: tuple[Region, ...]
+    window: Window | None = None
 
     def filled(
         self, base: str, segments: tuple[Segment, ...], token: paging.Token | None = None
@@ -169,6 +178,7 @@ def _statement(context: Context, sql: str) -> Statement:
         tuple((place[index], number) for index, number in context.places if index in place),
         place.get(base) if base is not None else None,
         tuple(replace(one, index=place[one.index]) for one in context.regions if one.index in place),
+        Window(place[context.window], context.down) if context.window in place else None,
     )
 
 
@@ -309,8 +319,8 @@ def _collection(
     parent = _statement_of_parents(request, eyes) if len(way.scopes) > 1 else None
     if options.filter is not None:
         context.option = "$filter"
-        where.append(condition(context, way.scope, options.filter))
-    if options.select is not None and options.select.distinct:
+        where += conditions(context, way.scope, options.filter)
+    if _is_distinct(options):
         made, found = _distinct(context, way, options)
     else:
         found = paging.keys(context, way.scope, options.orderby)
@@ -318,10 +328,15 @@ def _collection(
             made = _reference(context, way.scope)
         else:
             made = rows.object_sql(context, way.scope, options, _limit_metadata(options), rows=max(top, 1))
+    sign = paging.mark(way.scope, options.orderby, options.select if _is_distinct(options) else None)
     if token is not None:
-        where.append(paging.after(context, found, token))
+        where += paging.after(context, found, token, sign)
     stream = stream or top > LARGEST_PAGE
-    statement = _statement(context, _list(way, made, found, where, options=options, top=top, stream=stream))
+    if way.scope.entity is OBSERVATION and not _is_distinct(options):
+        where = _by_series(context, way.scope, found, where, (options.skip or 0) + top + 1)
+    statement = _statement(
+        context, _list(way, made, found, where, options=options, top=top, sign=sign, stream=stream)
+    )
     count, matching = _count(request, eyes) if options.count else (None, None)
     return Plan(
         "collection",
@@ -333,9 +348,22 @@ def _collection(
         count=count,
         counted=matching is not None,
         matching=matching,
-        mark=paging.mark(found),
+        mark=sign,
         options=options,
     )
+
+
+def _by_series(
+    context: Context, scope: Scope, found: list[paging.Key], where: list[str], most: int
+) -> list[str]:
+    """Observations series by series, and where many come in the order of time, through a window."""
+    if series.in_order_of_time(scope, found) and most <= LARGEST_PAGE:
+        context.down = found[0].descending
+        bound = context.bind("-infinity" if context.down else "infinity", "timestamptz")
+        context.window = len(context.parameters) - 1
+        where = [*where, f"{scope.alias}.time {'>=' if context.down else '<='} {bound}"]
+    outside = series.by_series(scope, found, where, most)
+    return where if outside is None else outside
 
 
 def _list(
@@ -346,9 +374,10 @@ def _list(
     *,
     options: Options,
     top: int,
+    sign: int,
     stream: bool,
 ) -> str:
-    distinct = options.select is not None and options.select.distinct
+    distinct = _is_distinct(options)
     columns = [f"{made} AS j"]
     if not distinct:
         columns += [f"{key.sql} AS k{n}" for n, key in enumerate(found)]
@@ -357,10 +386,14 @@ def _list(
     order = "j" if distinct else paging.order_sql(found)
     inner = select(way.scopes, columns, where, order=order, limit=limit, distinct=distinct)
     numbered = f"(SELECT *, row_number() OVER () AS n FROM ({inner}) q) r"
-    token = f"CASE WHEN n = {top} THEN {paging.token_sql(found, names)} END"
+    token = f"CASE WHEN n = {top} THEN {paging.token_sql(sign, names)} END"
     if stream:
         return f"SELECT j, {token} FROM {numbered}"
     return f"SELECT count(*), string_agg(j, ',') FILTER (WHERE n <= {top}), max({token}) FROM {numbered}"
+
+
+def _is_distinct(options: Options) -> bool:
+    return options.select is not None and options.select.distinct
 
 
 def _distinct(context: Context, way: _Way, options: Options) -> tuple[str, list[paging.Key]]:
@@ -387,7 +420,7 @@ def _count(request: Request, eyes: Eyes) -> tuple[Statement, Statement | None]:
     options = request.options
     segments = request.resource.segments
     context = Context(eyes)
-    distinct = options.select is not None and options.select.distinct
+    distinct = _is_distinct(options)
     if options.filter is None and not distinct and _by_counters(segments):
         way = _follow(context, segments, _COUNTERS)
         sql = select(way.scopes, [f"coalesce(sum({way.scope.alias}.n), 0)::bigint"], way.where)
@@ -396,7 +429,7 @@ def _count(request: Request, eyes: Eyes) -> tuple[Statement, Statement | None]:
     where = list(way.where)
     if options.filter is not None:
         context.option = "$filter"
-        where.append(condition(context, way.scope, options.filter))
+        where += conditions(context, way.scope, options.filter)
     column = rows.object_sql(context, way.scope, options, "none") if distinct else "1"
     inner = select(way.scopes, [column], where, distinct=distinct)
     counting = _statement(context, f"SELECT count(*) FROM ({inner} LIMIT {COUNTED + 1}) q")

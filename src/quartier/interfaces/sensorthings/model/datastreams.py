@@ -121,7 +121,8 @@ DATASTREAM = Entity(
             " AND {a}_st.series_id = {a}.id",
         ),
     ),
-    condition="{a}_d.multi_id IS NULL",
+    condition="NOT EXISTS (SELECT 1 FROM sensorthings_datastream y WHERE y.series_id = {a}.id"
+    " AND y.multi_id IS NOT NULL)",
     key=(("{a}.id", "integer"),),
     requirement="datamodel/datastream",
 )

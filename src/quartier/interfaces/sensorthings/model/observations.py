@@ -140,9 +140,9 @@ OBSERVATION = Entity(
         ("d", "LEFT JOIN sensorthings_datastream {a}_d ON {a}_d.series_id = {a}_s.id"),
     ),
     # Of a MultiDatastream's components, the first one's observations stand for the rows.
-    condition="({a}_d.position IS NULL OR {a}_d.position = 0)",
+    condition="NOT EXISTS (SELECT 1 FROM sensorthings_datastream y WHERE y.series_id = {a}_s.id AND y.position > 0)",
     municipality="{a}_s.municipality_id",
-    key=(("{a}.municipality_id", "smallint"), ("{a}.series_id", "integer"), ("{a}.time", "timestamptz")),
+    key=(("{a}_s.id", "integer"), ("{a}.time", "timestamptz")),
     id_is_text=True,
     requirement="datamodel/observation",
 )

@@ -1,0 +1,61 @@
+"""Reading observations series by series: each contributes no more rows than the answer can hold.
+
+The key of the store begins with municipality and series, so that the next rows of one series are found at once, however
+many there are, while a join of all series with all observations would have to sort them all. Where what is asked for
+can be said of each series on its own, the rows therefore come from a LATERAL subquery per series with a limit.
+
+Over many series in the order of time even that would be too many rows; then a window of time (one parameter, see
+``Reader``) keeps those away that the page will not reach.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from quartier.interfaces.sensorthings.compile.context import Scope
+from quartier.interfaces.sensorthings.compile.paging import Key
+
+_ALIAS: Final = re.compile(r"\b(a[0-9]+)((?:_[a-z_]+)?)\b")
+
+
+def by_series(scope: Scope, keys: list[Key], where: list[str], most: int) -> list[str] | None:
+    """Let ``scope`` read its rows series by series, at most ``most`` of each; the conditions that are left outside.
+
+    None, and nothing is changed, where a condition or a key says something of a row and of something else at once.
+    """
+    inside, outside = [], []
+    for condition in where:
+        if not _of_row(scope, condition):
+            outside.append(condition)
+        elif _alone(scope, condition):
+            inside.append(condition)
+        else:
+            return None
+    order = []
+    for key in keys:
+        if not _alone(scope, key.sql):
+            return None
+        if _of_row(scope, key.sql):
+            order.append(key.order)
+    a = scope.alias
+    inside = [f"{a}.municipality_id = {a}_s.municipality_id", f"{a}.series_id = {a}_s.id", *inside]
+    scope.rows = (
+        f"SELECT {a}.* FROM twin_observation {a} WHERE {' AND '.join(inside)}"
+        + (f" ORDER BY {', '.join(order)}" if order else "")
+        + f" LIMIT {most}"
+    )
+    return outside
+
+
+def in_order_of_time(scope: Scope, keys: list[Key]) -> bool:
+    """Whether rows of many series come in the order of time."""
+    return keys[0].sql == f"{scope.alias}.time" and not scope.one_series
+
+
+def _of_row(scope: Scope, sql: str) -> bool:
+    return any(name == scope.alias and not suffix for name, suffix in _ALIAS.findall(sql))
+
+
+def _alone(scope: Scope, sql: str) -> bool:
+    return all(name == scope.alias and suffix in ("", "_s") for name, suffix in _ALIAS.findall(sql))
