@@ -229,13 +229,13 @@ class Reader:
         """The row of a collection's plan; if it has a window of time, of the smallest one that fills the page."""
         statement, plan_ = asked.plan.main, asked.plan
         parameters = await _with_regions(connection, statement, asked)
+        row: TupleRow = ()
         for bound in await self._bounds(connection, asked):
             if statement.window is not None:
                 opened = "-infinity" if statement.window.descending else "infinity"
                 parameters[statement.window.index] = opened if bound is None else bound.isoformat()
             cursor = await connection.execute(statement.sql, parameters, prepare=True)
-            row = await cursor.fetchone()
-            assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
+            (row,) = await cursor.fetchall()
             if bound is None or row[0] > plan_.top:
                 break
         return row

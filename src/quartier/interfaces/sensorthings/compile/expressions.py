@@ -91,8 +91,9 @@ def _any(context: Context, scope: Scope, node: Expression, variables: Variables,
 def _quantified(context: Context, scope: Scope, node: Quantified, variables: Variables) -> str:
     steps = list(node.path.steps)
     at = node.path.at
-    if isinstance(steps[0], str) and steps[0] in variables:
-        scope = variables[steps.pop(0)]  # type: ignore[arg-type]
+    if (named := variables.get(str(steps[0]))) is not None:
+        scope = named
+        steps.pop(0)
     for name in steps[:-1]:
         link = scope.entity.find_link(name)
         if link is None or link.many:

@@ -85,7 +85,10 @@ def _keys_of(context: Context, scope: Scope, value: values.Value, order: Order) 
             return [Key(value.sql, "jsonb", down, True)]
         case "period" | "instant":
             return [Key(value.sql, "timestamptz", down, nullable)]
-        case "text" | "boolean" | "date" | "time":
+        case "boolean":
+            # PostgreSQL takes no bare constant for an order.
+            return [Key(f"({value.sql})::boolean", "boolean", down, nullable)]
+        case "text" | "date" | "time":
             return [Key(value.sql, value.type, down, nullable)]
         case "duration":
             return [Key(value.sql, "interval", down, nullable)]
@@ -125,13 +128,13 @@ def after(context: Context, found: list[Key], token: Token, sign: int) -> list[s
     plain = all(not key.nullable for key in found) and all(item is not None for item in bound)
     directions = {key.descending for key in found}
     if plain and len(directions) == 1:
-        sign = "<" if directions.pop() else ">"
+        than = "<" if directions.pop() else ">"
         left = ", ".join(key.sql for key in found)
         right = ", ".join(str(item) for item in bound)
         if len(found) == 1:
-            return [f"{left} {sign} {right}"]
+            return [f"{left} {than} {right}"]
         # The first key alone narrows what is read, wherever the whole cannot be used for that.
-        return [f"{found[0].sql} {sign}= {bound[0]}", f"({left}) {sign} ({right})"]
+        return [f"{found[0].sql} {than}= {bound[0]}", f"({left}) {than} ({right})"]
     ways: list[str] = []
     same: list[str] = []
     for key, item in zip(found, bound, strict=True):

@@ -36,8 +36,9 @@ def unknown(context: Context, entity: Entity, name: str | int, at: int) -> Excep
 def resolve(context: Context, scope: Scope, path: Path, variables: Variables) -> Value:
     """The value that a path names. Raises QueryError, or ToMany for a link to many that no condition follows yet."""
     steps = list(path.steps)
-    if isinstance(steps[0], str) and steps[0] in variables:
-        scope = variables[steps.pop(0)]  # type: ignore[arg-type]
+    if (named := variables.get(str(steps[0]))) is not None:
+        scope = named
+        steps.pop(0)
         if not steps:
             raise context.error(f"write a property behind the variable: {path.steps[0]}/name", path.at)
     while len(steps) > 1 and (link := scope.entity.find_link(steps[0])) is not None:

@@ -46,3 +46,5 @@ BY_SET: dict[str, Entity] = {one.set: one for one in ENTITIES}
 def target(link: Link) -> Entity:
     """The entity type that a link leads to."""
     return BY_NAME[link.target]
+
+__all__ = ["BY_NAME", "BY_SET", "ENTITIES", "OBSERVATION", "target"]
