@@ -40,6 +40,7 @@ _ROWS_AT_ONCE: Final = 2_000
 _CONNECTIONS: Final = 8
 _EXTENT_REMEMBERED_S: Final = 10.0
 _WINDOWS: Final = 4
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class _Bytes(Loader):
@@ -298,14 +299,13 @@ class Reader:
     async def stream(self, asked: Asked) -> AsyncIterator[bytes]:
         """A list as one answer in pieces, however long it is."""
         head = await self.once_more(lambda connection: self._head(connection, asked))
-        yield b"{" + head + b'"value":['
-        pieces: list[bytes] = []
+        pieces = [b"{" + head + b'"value":[']
         size, first, more = 0, True, None
         async for item, token in self.rows(asked):
             pieces.append(item if first else b"," + item)
             first, more = False, token
             size += len(item)
-            if size > 64 * 1024:
+            if size > _PIECE_BYTES:
                 yield b"".join(pieces)
                 pieces, size = [], 0
                 # A fast client must not keep everybody else waiting.

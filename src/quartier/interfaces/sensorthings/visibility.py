@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import ipaddress
+import math
 import re
 import time
 from typing import Any, Final
@@ -53,7 +54,7 @@ class Observers:
 
     def __init__(self) -> None:
         self._things: dict[Any, tuple[float, tuple[str, tuple[tuple[str, str], ...]]]] = {}
-        self._cities: tuple[float, dict[str, int]] = (0.0, {})
+        self._cities: tuple[float, dict[str, int]] = (-math.inf, {})
 
     async def eyes(self, actor: Actor, city: str = "") -> Eyes:
         """What ``actor`` sees at the endpoint of ``city`` (its slug; empty: of all). Raises NotFound."""
@@ -75,9 +76,9 @@ class Observers:
     async def city(self, slug: str) -> int:
         """The number of a municipality. Raises NotFound."""
         at, known = self._cities
-        if slug not in known or time.monotonic() - at > _REMEMBERED_S:
-            if time.monotonic() - at < 1.0 and at:
-                raise NotFound(f"there is no municipality {slug[:60]!r}")
+        age_s = time.monotonic() - at
+        # An unknown name is looked up again, but not by every request.
+        if age_s > (_REMEMBERED_S if slug in known else 1.0):
             known = await in_thread(lambda: dict(Municipality.objects.values_list("slug", "id")))
             self._cities = (time.monotonic(), known)
         if slug not in known:

@@ -150,6 +150,7 @@ def plan(request: Request, eyes: Eyes, token: paging.Token | None = None, *, str
             statement,
             way.scope.entity,
             count=statement,
+            parent=_statement_of_parents(request, eyes) if len(way.scopes) > 1 else None,
             counted=matching is not None,
             matching=matching,
             options=options,
