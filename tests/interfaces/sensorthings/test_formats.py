@@ -70,6 +70,11 @@ async def test_csv_has_all_columns_without_any_row(client: Client, city: City) -
     assert one == [["name"], ["Markt"]]
 
 
+def test_csv_holds_no_formula() -> None:
+    written = b"".join(formats.table([("a",), ("b", "@iot.id")], [("=1+1", -5), ("@x", None), ("-", True)]))
+    assert written == b"a,b/id\r\n'=1+1,-5\r\n'@x,\r\n'-,true\r\n"
+
+
 async def test_csv_of_sums(client: Client, city: City) -> None:
     found = await table(
         client,

@@ -176,7 +176,10 @@ def table(columns: Iterable[Sequence[str]], rows: Iterable[Sequence[Any]]) -> It
 
 
 def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, str):
+    """A text that no spreadsheet takes for a formula, for texts are given by anybody; numbers as they are."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    if value is None:
         return value
     return orjson.dumps(value).decode()
 

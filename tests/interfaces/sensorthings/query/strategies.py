@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -94,26 +95,32 @@ def _call(name: str, arguments: list[Expression]) -> Expression:
     return Call(name, tuple(arguments[: FUNCTIONS[name][1]]))
 
 
-def _larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
-    callable_names = sorted(set(FUNCTIONS) - {"st_relate"})
-    return st.one_of(
-        st.builds(_joined, st.sampled_from([And, Or]), st.lists(inner, min_size=2, max_size=4)),
-        st.builds(Not, inner),
-        st.builds(_negated, inner),
-        st.builds(Compare, st.sampled_from(["eq", "ne", "gt", "ge", "lt", "le"]), inner, inner),
-        st.builds(Arithmetic, st.sampled_from(["add", "sub", "mul", "div", "mod"]), inner, inner),
-        st.builds(In, inner, st.lists(literals, min_size=1, max_size=3).map(tuple)),
-        st.builds(_call, st.sampled_from(callable_names), st.lists(inner, min_size=3, max_size=3)),
-        st.builds(Quantified, st.just("any"), plain_ways),
-        st.builds(Quantified, st.sampled_from(["any", "all"]), plain_ways, st.just("d"), inner),
-    )
+def combined(
+    leaves: st.SearchStrategy[Expression], links: Sequence[str], *, most: int = 12
+) -> st.SearchStrategy[Expression]:
+    """Expressions of ``leaves``, also on the targets of ``links``."""
+    ways = st.lists(st.sampled_from(links), min_size=1, max_size=3) if links else st.nothing()
+    paths_to_many = ways.map(lambda steps: Path(tuple(steps)))
+
+    def larger(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+        callable_names = sorted(set(FUNCTIONS) - {"st_relate"})
+        return st.one_of(
+            st.builds(_joined, st.sampled_from([And, Or]), st.lists(inner, min_size=2, max_size=4)),
+            st.builds(Not, inner),
+            st.builds(_negated, inner),
+            st.builds(Compare, st.sampled_from(["eq", "ne", "gt", "ge", "lt", "le"]), inner, inner),
+            st.builds(Arithmetic, st.sampled_from(["add", "sub", "mul", "div", "mod"]), inner, inner),
+            st.builds(In, inner, st.lists(literals, min_size=1, max_size=3).map(tuple)),
+            st.builds(_call, st.sampled_from(callable_names), st.lists(inner, min_size=3, max_size=3)),
+            st.builds(Quantified, st.just("any"), paths_to_many),
+            st.builds(Quantified, st.sampled_from(["any", "all"]), paths_to_many, st.just("d"), inner),
+        )
+
+    return st.recursive(leaves, larger, max_leaves=most)
 
 
-plain_ways = st.lists(st.sampled_from(["Datastreams", "Thing", "and"]), min_size=1, max_size=3).map(
-    lambda steps: Path(tuple(steps))
-)
-expressions: st.SearchStrategy[Expression] = st.recursive(literals | paths, _larger, max_leaves=12)
-orders = st.builds(Order, expressions, st.booleans())
+expressions = combined(literals | paths, ["Datastreams", "Thing", "and"])
+orders = st.builds(Order, expressions.filter(lambda found: not isinstance(found, Literal)), st.booleans())
 selects = st.builds(Select, st.lists(paths, min_size=1, max_size=3, unique=True).map(tuple), st.booleans())
 numbers = st.none() | st.integers(0, 2**31 - 1)
 

@@ -248,6 +248,7 @@ OPERATORS = "an operator (eq, ne, gt, ge, lt, le, in, and, or, add, sub, mul, di
         ("$filer=x", "there is no option $filer; did you mean $filter?"),
         ("filter=x", "there is no option filter; did you mean $filter?"),
         ("$orderby=a,,b", "$orderby, character 3: expected a property, a value, a function or (, found ','"),
+        ("$orderby=name,null desc", "$orderby, character 6: a constant orders nothing"),
         ("$select=a,", "$select, character 3: expected a property, found the end"),
         ("$top=1e9", "$top, character 1: expected a whole number from 0 to 2147483647, found '1e9'"),
         ("$top=-1", "$top, character 1: expected a whole number from 0 to 2147483647, found '-1'"),
