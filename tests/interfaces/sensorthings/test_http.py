@@ -190,15 +190,14 @@ def _with_frost_client(url: str) -> dict[str, Any]:
         series = service.datastreams().find(market.datastreams.entities[0].id)
         # Pages of seven: the client follows the links.
         results = [one.result for one in series.get_observations().query().top(7).list()]
-        newest = next(
-            iter(series.get_observations().query().orderby("phenomenonTime", "desc").top(1).list())
-        )
+        newest = next(iter(series.get_observations().query().orderby("phenomenonTime", "desc").top(1).list()))
+        measures = f"Datastreams/id eq {series.id}"
         return {
             "things": names,
             "results": results,
             "owner": market.properties["owner"]["name"],
             "place": market.locations.entities[0].location["coordinates"],
-            "sensor": series.get_sensor().name if hasattr(series, "get_sensor") else series.sensor.name,
+            "sensor": next(iter(service.sensors().query().filter(measures).list())).name,
             "newest": newest.result,
         }
     finally:

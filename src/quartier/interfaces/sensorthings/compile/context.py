@@ -186,14 +186,11 @@ class Scope:
         return own
 
     def _joined(self, text: str) -> str:
-        source = self.sql(self.entity.source)
+        used = set(re.findall(rf"\b{self.alias}_([a-z]+)", text + self.rows))
+        joins = "".join(f" {self.sql(join)}" for suffix, join in self.entity.joins if suffix in used)
         if self.rows:
-            source = f"twin_series {self.alias}_s CROSS JOIN LATERAL ({self.rows}) {self.alias}"
-        used = set(re.findall(rf"\b{self.alias}_([a-z]+)", text))
-        for suffix, join in self.entity.joins:
-            if suffix in used:
-                source += f" {self.sql(join)}"
-        return source
+            return f"twin_series {self.alias}_s{joins} CROSS JOIN LATERAL ({self.rows}) {self.alias}"
+        return self.sql(self.entity.source) + joins
 
 
 def select(

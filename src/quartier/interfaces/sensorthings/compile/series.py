@@ -39,13 +39,26 @@ def by_series(scope: Scope, keys: list[Key], where: list[str], most: int) -> lis
         if _of_row(scope, key.sql):
             order.append(key.order)
     a = scope.alias
+    # Of what is asked of the series itself, this part is asked here, so that PostgreSQL asks it before it reads rows
+    # and not of each of them: which things are seen, and which components stand for rows.
+    if own := [one for one in outside if one == scope.sql(scope.entity.condition)]:
+        outside.remove(own[0])
+        inside.append(f"coalesce({a}_d.position, 0) = 0")
+    if any(f"{a}_t" in condition for condition in outside):
+        inside.append(f"{a}_t.id IS NOT NULL")
     inside = [f"{a}.municipality_id = {a}_s.municipality_id", f"{a}.series_id = {a}_s.id", *inside]
     scope.rows = (
-        f"SELECT {a}.* FROM twin_observation {a} WHERE {' AND '.join(inside)}"
+        f"SELECT {a}.*, {scope.sql(scope.entity.id.sql)} AS number FROM twin_observation {a}"
+        f" WHERE {' AND '.join(inside)}"
         + (f" ORDER BY {', '.join(order)}" if order else "")
         + f" LIMIT {most}"
     )
     return outside
+
+
+def with_numbers(scope: Scope, made: str) -> str:
+    """SQL of a row, which takes the number of an observation from where it was made once, and not ever again."""
+    return made.replace(scope.sql(scope.entity.id.sql), f"{scope.alias}.number") if scope.rows else made
 
 
 def in_order_of_time(scope: Scope, keys: list[Key]) -> bool:

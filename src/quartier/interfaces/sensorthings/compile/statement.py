@@ -11,7 +11,7 @@ from quartier.interfaces.sensorthings.compile.context import Context, Eyes, NotF
 from quartier.interfaces.sensorthings.compile.expressions import conditions, observation_key
 from quartier.interfaces.sensorthings.compile.paths import json_at
 from quartier.interfaces.sensorthings.facts import Entity, Property
-from quartier.interfaces.sensorthings.model import BY_SET, OBSERVATION, target
+from quartier.interfaces.sensorthings.model import BY_SET, DATASTREAM, OBSERVATION, target
 from quartier.interfaces.sensorthings.query.ast import Options, Request, ResultMetadata, Segment
 from quartier.interfaces.sensorthings.query.errors import QueryError
 from quartier.interfaces.sensorthings.query.parse import OPTION_NAMES
@@ -150,7 +150,7 @@ def plan(request: Request, eyes: Eyes, token: paging.Token | None = None, *, str
             statement,
             way.scope.entity,
             count=statement,
-            parent=_statement_of_parents(request, eyes) if len(way.scopes) > 1 else None,
+            parent=_statement_of_parents(request, eyes) if len(request.resource.segments) > 1 else None,
             counted=matching is not None,
             matching=matching,
             options=options,
@@ -227,6 +227,16 @@ def _step(
     to = target(link)
     scope = context.scope(observations if to is OBSERVATION else to)
     scope.one_series = before.entity.name == "Datastream" and link.name == "Observations"
+    if scope.one_series and number == 1:
+        # The datastream is the series of its observations: asked for by its own key, and seen as they are.
+        key = key_of(segments[0])[0]
+        way.scopes, way.single = [scope], False
+        way.where = [
+            f"{scope.alias}_s.id = {context.bind_key(key, 'integer', 0)}",
+            *(one for one in scope.conditions() if one != scope.sql(OBSERVATION.condition)),
+            before.sql(DATASTREAM.condition).replace(f"{before.alias}.", f"{scope.alias}_s."),
+        ]
+        return True
     way.scopes.insert(0, scope)
     way.where += [scope.follow(link, before), *scope.conditions(link)]
     # ``Observations('1.2')/Datastream`` is one entity, as is anything with an id behind it.
@@ -317,7 +327,7 @@ def _collection(
             f"at most {LARGEST_SKIP} entities can be skipped; follow @iot.nextLink instead", option="$skip"
         )
     where = list(way.where)
-    parent = _statement_of_parents(request, eyes) if len(way.scopes) > 1 else None
+    parent = _statement_of_parents(request, eyes) if len(request.resource.segments) > 1 else None
     if options.filter is not None:
         context.option = "$filter"
         where += conditions(context, way.scope, options.filter)
@@ -335,6 +345,7 @@ def _collection(
     stream = stream or top > LARGEST_PAGE
     if way.scope.entity is OBSERVATION and not _is_distinct(options):
         where = _by_series(context, way.scope, found, where, (options.skip or 0) + top + 1)
+        made = series.with_numbers(way.scope, made)
     statement = _statement(
         context, _list(way, made, found, where, options=options, top=top, sign=sign, stream=stream)
     )
