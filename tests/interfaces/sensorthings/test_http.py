@@ -182,7 +182,7 @@ def _with_frost_client(url: str) -> dict[str, Any]:
     try:
         assert up.wait(60)
         service = frost.SensorThingsService(f"http://127.0.0.1:{port}/sensorthings/v1.1")
-        things = service.things().query().orderby("name").list()
+        things = service.things().query().orderby("name", "asc").list()
         names = [one.name for one in things]
         market = next(
             iter(service.things().query().filter("name eq 'Markt'").expand("Locations,Datastreams").list())
