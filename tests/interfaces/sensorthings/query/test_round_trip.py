@@ -17,12 +17,13 @@ from tests.interfaces.sensorthings.query.strategies import expressions, options,
 from tests.patience import patient
 
 
+@settings(deadline=None)
 @given(expressions)
 def test_expressions_survive_being_written(expression: Expression) -> None:
     assert parse_option("filter", format_expression(expression)) == expression
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(options)
 def test_options_survive_being_written(given_options: Options) -> None:
     text = format_options(given_options)
@@ -31,6 +32,7 @@ def test_options_survive_being_written(given_options: Options) -> None:
     assert parse_options(text) == given_options
 
 
+@settings(deadline=None)
 @given(resources)
 def test_ways_survive_being_written(resource: Resource) -> None:
     assert parse_resource(unquote(format_resource(resource))) == resource
@@ -59,19 +61,21 @@ def well_told(error: QueryError | None, text: str | bytes) -> bool:
     return error is None or (bool(error.reason) and (error.at is None or 0 <= error.at <= len(text)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(pieces | st.text(max_size=3), max_size=25).map(" ".join) | st.text(max_size=60))
 def test_nothing_but_query_errors(text: str) -> None:
     for start in ("", "$filter=", "$expand=", "$apply=", "$orderby=", "$select="):
         assert well_told(refusal(start + text), start + text)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_are_refused_or_read(raw: bytes) -> None:
     for start in (b"", b"$filter=", b"$skiptoken="):
         assert well_told(refusal(start + raw), start + raw)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_paths_are_refused_or_read(text: str) -> None:
     refused: QueryError | None = None
@@ -92,6 +96,7 @@ def test_long_texts_take_no_longer_than_a_moment(piece: str) -> None:
         assert time.process_time() - began < patient(1)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 60), st.sampled_from(["({})", "not ({})", "-{}", "floor({})", "a/any(d:{})", "1 add ({})"])
 )

@@ -200,12 +200,28 @@ class Fold(Transformer[Token, Any]):
 
     # -- expressions
 
-    def expression(self, row: list[Any]) -> Expression:
+    def expression(self, found: list[list[Any]]) -> Expression:
+        row = found[0]
         if len(row) == 1:
             return cast(Expression, row[0])
-        if sum(isinstance(item, Token) and item.type == "PREFIX" for item in row) > MAX_DEPTH:
-            raise QueryError(f"more than {MAX_DEPTH} times not or minus", at=row[0].start_pos)
         return _Row(row).expression(0)
+
+    def row(self, found: list[Any]) -> list[Any]:
+        # Operands and operators of one level, in the order in which they are written.
+        first = found[0]
+        row = first if isinstance(first, list) else [first]
+        if len(found) == 3:
+            row.append(found[1])
+            row += found[2] if isinstance(found[2], list) else (found[2],)
+        return row
+
+    def prefixed(self, found: list[Any]) -> list[Any]:
+        sign, operand = found
+        if not isinstance(operand, list):
+            return [sign, operand]
+        if len(operand) > MAX_DEPTH:
+            raise QueryError(f"more than {MAX_DEPTH} times not or minus", at=sign.start_pos)
+        return [sign, *operand]
 
     def values(self, literals: list[Literal]) -> tuple[Literal, ...]:
         if len(literals) > MAX_LIST:
