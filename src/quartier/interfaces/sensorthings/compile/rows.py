@@ -263,7 +263,7 @@ def _expanded_many(
     elif scope.entity is OBSERVATION:
         most = top + 1 + (options.skip or 0)
         where = series.by_series(scope, found, where, most) or where
-    made = series.with_numbers(scope, made)
+    made = series.said_once(scope, made)
     columns = [f"{made} AS j", *(f"{key.sql} AS k{n}" for n, key in enumerate(found))]
     if newest:
         columns.append(f"{scope.alias}_newest.n AS m")

@@ -15,6 +15,7 @@ from typing import Final
 
 from quartier.interfaces.sensorthings.compile.context import Scope
 from quartier.interfaces.sensorthings.compile.paging import Key
+from quartier.interfaces.sensorthings.model.observations import START_BARE
 
 _ALIAS: Final = re.compile(r"\b(a[0-9]+)((?:_[a-z_]+)?)\b")
 
@@ -48,7 +49,8 @@ def by_series(scope: Scope, keys: list[Key], where: list[str], most: int) -> lis
         inside.append(f"{a}_t.id IS NOT NULL")
     inside = [f"{a}.municipality_id = {a}_s.municipality_id", f"{a}.series_id = {a}_s.id", *inside]
     scope.rows = (
-        f"SELECT {a}.*, {scope.sql(scope.entity.id.sql)} AS number FROM twin_observation {a}"
+        f"SELECT {a}.*, {scope.sql(scope.entity.id.sql)} AS number, {scope.sql(START_BARE)} AS moment"
+        f" FROM twin_observation {a}"
         f" WHERE {' AND '.join(inside)}"
         + (f" ORDER BY {', '.join(order)}" if order else "")
         + f" LIMIT {most}"
@@ -56,9 +58,12 @@ def by_series(scope: Scope, keys: list[Key], where: list[str], most: int) -> lis
     return outside
 
 
-def with_numbers(scope: Scope, made: str) -> str:
-    """SQL of a row, which takes the number of an observation from where it was made once, and not ever again."""
-    return made.replace(scope.sql(scope.entity.id.sql), f"{scope.alias}.number") if scope.rows else made
+def said_once(scope: Scope, made: str) -> str:
+    """SQL of a row, which takes an observation's number and time as texts from where they were made, once for a row."""
+    if not scope.rows:
+        return made
+    made = made.replace(scope.sql(scope.entity.id.sql), f"{scope.alias}.number")
+    return made.replace(scope.sql(START_BARE), f"{scope.alias}.moment")
 
 
 def in_order_of_time(scope: Scope, keys: list[Key]) -> bool:

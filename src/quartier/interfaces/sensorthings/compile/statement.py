@@ -345,7 +345,7 @@ def _collection(
     stream = stream or top > LARGEST_PAGE
     if way.scope.entity is OBSERVATION and not _is_distinct(options):
         where = _by_series(context, way.scope, found, where, (options.skip or 0) + top + 1)
-        made = series.with_numbers(way.scope, made)
+        made = series.said_once(way.scope, made)
     statement = _statement(
         context, _list(way, made, found, where, options=options, top=top, sign=sign, stream=stream)
     )

@@ -9,7 +9,7 @@ from quartier.interfaces.sensorthings.model.shared import DESCRIPTION, ENCODING,
 _FEATURE_OF_OBSERVATION = (
     "coalesce(({o}.details->>'featureOfInterest')::bigint, sensorthings_feature({o}_s.thing_id, {o}.time))"
 )
-_START_BARE = "left(to_json({a}.time AT TIME ZONE 'UTC')::text, -1) || 'Z'"
+START_BARE = "left(to_json({a}.time AT TIME ZONE 'UTC')::text, -1) || 'Z'"
 _ONE_RESULT = (
     "CASE WHEN {s}.result_type = 'number' AND {o}.value IS NULL THEN {o}.result::text"
     " WHEN {o}.value IS NOT NULL THEN {o}.value::text"
@@ -47,7 +47,7 @@ OBSERVATION = Entity(
             "phenomenonTime",
             "period",
             "{a}.time",
-            _START_BARE + " || CASE WHEN {a}.details IS NULL THEN '\"'"
+            START_BARE + " || CASE WHEN {a}.details IS NULL THEN '\"'"
             " ELSE coalesce('/' || ({a}.details->>'phenomenonTimeEnd'), '') || '\"' END",
             end="coalesce(({a}.details->>'phenomenonTimeEnd')::timestamptz, {a}.time)",
             mandatory=True,
@@ -67,7 +67,7 @@ OBSERVATION = Entity(
             "instant",
             _RESULT_TIME,
             "CASE WHEN {a}.details ? 'resultTime' THEN coalesce(to_json({a}.details->>'resultTime')::text, 'null')"
-            f" ELSE {_START_BARE} || '\"' END",
+            f" ELSE {START_BARE} || '\"' END",
             mandatory=True,
             shown_when_null=True,
         ),
