@@ -94,10 +94,6 @@ def _conditions(entity: Entity) -> st.SearchStrategy[Expression]:
 
 
 CONDITIONS = {entity.name: _conditions(entity) for entity in ENTITIES}
-NOT_CONSTANT = {
-    entity.name: CONDITIONS[entity.name].filter(lambda found: not isinstance(found, Literal))
-    for entity in ENTITIES
-}
 
 
 @st.composite
@@ -105,7 +101,7 @@ def options(draw: st.DrawFn, entity: Entity, depth: int = 0) -> Options:
     """Options for a set of ``entity``."""
     chosen = draw(st.lists(st.sampled_from(entity.links), max_size=2, unique=True)) if depth < 2 else []
     selected = draw(st.lists(paths(entity), max_size=2, unique=True))
-    orders = st.builds(Order, paths(entity) | NOT_CONSTANT[entity.name], st.booleans())
+    orders = st.builds(Order, paths(entity) | CONDITIONS[entity.name], st.booleans())
     own = tuple(path for path in selected if entity.find_property(path.steps[0]))
     return Options(
         filter=draw(st.none() | CONDITIONS[entity.name]),

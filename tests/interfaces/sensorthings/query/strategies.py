@@ -120,7 +120,7 @@ def combined(
 
 
 expressions = combined(literals | paths, ["Datastreams", "Thing", "and"])
-orders = st.builds(Order, expressions.filter(lambda found: not isinstance(found, Literal)), st.booleans())
+orders = st.builds(Order, expressions, st.booleans())
 selects = st.builds(Select, st.lists(paths, min_size=1, max_size=3, unique=True).map(tuple), st.booleans())
 numbers = st.none() | st.integers(0, 2**31 - 1)
 
@@ -171,7 +171,9 @@ options = st.one_of(
 segments = st.builds(
     Segment,
     st.sampled_from(["Things", "Datastreams", "name", "@iot.id", "höhe"]),
-    st.none() | st.integers(-(10**18), 10**18) | st.text(st.characters(exclude_characters="\0"), max_size=5),
+    st.none()
+    | st.integers(-(10**18), 10**18)
+    | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=5),
     st.just(()),
 )
 resources = st.builds(

@@ -267,8 +267,6 @@ class Fold(Transformer[Token, Any]):
         return bounded(row[0])
 
     def order(self, row: list[Any]) -> Order:
-        if isinstance(row[0], Literal):
-            raise QueryError("a constant orders nothing", at=row[0].at)
         descending = len(row) > 1 and row[1].lower() == "desc"
         return Order(bounded(row[0]), descending, row[0].at)
 

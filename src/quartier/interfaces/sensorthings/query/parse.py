@@ -82,7 +82,7 @@ def parse_options(query: bytes | str) -> Options:
 
     Raises ``QueryError``: for unknown options too, for a misspelt one that is passed over gives wrong answers.
     """
-    raw = query.encode() if isinstance(query, str) else query
+    raw = query.encode(errors="surrogatepass") if isinstance(query, str) else query
     return _remembered_options(raw) if len(raw) <= _REMEMBERED else _options(raw)
 
 
@@ -306,6 +306,7 @@ def _shown(text: str) -> str:
 _SEGMENT = re.compile(
     r"(\$?[^\W\d][\w.-]*|@[\w.]+)(?:\((?:(-?[0-9]{1,19})|('(?:[^']|'')*'))\))?((?:\[[0-9]{1,9}\])*)(?=/|\Z)"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SUFFIXES = {"$value", "$ref", "$count"}
 
 
@@ -316,6 +317,8 @@ def parse_resource(path: str) -> Resource:
         raise QueryError("the path is longer than 2048 characters", option="path")
     if "\0" in path:
         raise QueryError("the path contains a zero byte", option="path", at=path.index("\0"))
+    if not path.isascii() and (broken := _SURROGATE.search(path)):
+        raise QueryError("the path is no UTF-8", option="path", at=broken.start())
     segments: list[Segment] = []
     suffix: Any = None
     at = 1 if path.startswith("/") else 0
