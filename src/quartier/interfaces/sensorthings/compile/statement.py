@@ -456,3 +456,29 @@ def _by_counters(segments: tuple[Segment, ...]) -> bool:
         return True
     before = segments[-2].name
     return before in ("Datastreams", "MultiDatastreams", "Datastream", "MultiDatastream")
+
+
+# -- known observations
+
+
+def observations_among(request: Request, eyes: Eyes) -> Statement:
+    """Of some observations those that a request for observations means: ``(series, time, JSON)`` of each.
+
+    Which ones are looked at say the first two parameters: series and times, arrays of equal length. Order, pages and
+    counts of the request are passed over. Raises QueryError and NotFound.
+    """
+    options = request.options
+    context = Context(eyes)
+    asked = f"unnest({context.bind(None, 'integer[]')}, {context.bind(None, 'timestamptz[]')}) AS k(series, time)"
+    way = _follow(context, request.resource.segments)
+    if way.end is not None or way.scope.entity is not OBSERVATION:
+        raise QueryError("only Observations are meant here", option="path")
+    where = list(way.where)
+    if options.filter is not None:
+        context.option = "$filter"
+        where += conditions(context, way.scope, options.filter)
+    a = way.scope.alias
+    made = rows.object_sql(context, way.scope, options, _limit_metadata(options), alone=way.single)
+    where += [f"{a}_s.id = k.series", f"{a}.time = k.time"]
+    columns = [f"{a}.series_id", f"{a}.time", f"{made} AS j"]
+    return _statement(context, select(way.scopes, columns, where, extra=[asked]))
