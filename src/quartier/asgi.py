@@ -34,6 +34,7 @@ from quartier.engines import bus as engine
 from quartier.engines import health
 from quartier.engines.pools import async_pool
 from quartier.interfaces.sensorthings import api as sensorthings
+from quartier.interfaces.sensorthings.write.http import writing
 from quartier.portal import live
 from quartier.portal.server import Assets, Connected, LowerCaseHeaders, RequestLimit, SecurityHeaders
 from quartier.sources import api
@@ -65,7 +66,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     if connecting.done() and (error := connecting.exception()):
         log.error("the bus cannot be reached; live values and the API are off", error=str(error))
     try:
-        async with sensorthings.reading(app.state):
+        async with sensorthings.reading(app.state), writing(app.state):
             yield
     finally:
         connecting.cancel()

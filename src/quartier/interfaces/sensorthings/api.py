@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from quartier.cities.rules import Actor
 from quartier.config import config
 from quartier.interfaces.sensorthings import formats, openapi, service
 from quartier.interfaces.sensorthings.aggregate import ask
@@ -89,11 +90,18 @@ def _options() -> Response:
     )
 
 
+async def admitted(request: Request, cost: int = 1) -> Actor:
+    """Who asks, with ``cost`` requests counted against his limit. Raises Refusal."""
+    actor = await actor_of(request)
+    for _ in range(cost):
+        _limit.take(caller(request, actor))
+    return actor
+
+
 async def understood(request: Request, *, stream: bool = False) -> Asked:
     """What is asked, by whom. Raises Refusal, QueryError and NotFound."""
     reader: Reader = request.app.state.sensorthings
-    actor = await actor_of(request)
-    _limit.take(caller(request, actor))
+    actor = await admitted(request)
     eyes = await observers.eyes(actor, request.path_params.get("city", ""))
     return reader.understand(
         request.path_params["path"],

@@ -22,10 +22,24 @@ READING: Final = tuple(
     )
 )
 
+# Requirements that writing fulfils.
+WRITING: Final = tuple(
+    _SENSING + name
+    for name in (
+        "create-update-delete",
+        "create-update-delete/update-entity-put",
+        "create-update-delete/update-entity-jsonpatch",
+        "create-update-delete/historical-location-auto-creation",
+        "batch-request",
+        "batch-request/batch-request",
+        "data-array/create-observations",
+    )
+)
+
 
 def document(base: str, further: tuple[str, ...] = ()) -> dict[str, Any]:
     """The answer to the root of a service at ``base``; ``further`` requirements beside those of reading."""
     return {
         "value": [{"name": one.set, "url": f"{base}/{one.set}"} for one in ENTITIES],
-        "serverSettings": {"conformance": [*READING, *further], "functions": {}},
+        "serverSettings": {"conformance": [*READING, *WRITING, *further], "functions": {}},
     }
