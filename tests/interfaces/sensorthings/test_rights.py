@@ -55,8 +55,9 @@ def _paths(city: City) -> list[str]:
 async def test_what_is_hidden_is_not_there(client: Client, city: City, tokens: dict[str, Any]) -> None:
     from asgiref.sync import sync_to_async
 
+    strangers: list[dict[str, str]] = [{}, tokens["writer"], tokens["other"]]
     for path in await sync_to_async(_paths)(city):
-        for headers in ({}, tokens["writer"], tokens["other"]):
+        for headers in strangers:
             answer = await client.get(path, headers=headers)
             assert (path, answer.status_code) == (path, 404), answer.text
         seen = await client.get(path, headers=tokens["reader"])
