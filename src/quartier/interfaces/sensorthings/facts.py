@@ -64,6 +64,8 @@ class Property:
     nullable: bool = True
     # A property without a value is left out of the answer, or is null there.
     shown_when_null: bool = False
+    # SQL that is false where there is surely no value; asked once for several properties in a row.
+    when: str = ""
     words: str = ""
 
     @property

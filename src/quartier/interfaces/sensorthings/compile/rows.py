@@ -47,6 +47,11 @@ class _Object:
         head = quoted(f',"{name}":')
         self._parts.append((f"coalesce({head} || {value}, '')", False))
 
+    def add_some_if_there(self, when: str, members: list[tuple[str, str]]) -> None:
+        """Members that are left out where their values are NULL, and all of them unless ``when`` holds."""
+        texts = " || ".join(f"coalesce({quoted(f',"{name}":')} || {value}, '')" for name, value in members)
+        self._parts.append((f"CASE WHEN {when} THEN {texts} ELSE '' END", False))
+
     def add_text(self, sql: str) -> None:
         """Ready members: SQL for a text that begins with a comma, or is empty."""
         self._parts.append((sql, False))
@@ -88,7 +93,12 @@ def object_sql(
         made.add("@iot.selfLink", self_link(context, scope), quote=True)
     for found in entity.properties:
         name = "@iot.id" if found.name == "id" else found.name
-        if wanted is None:
+        if wanted is None and found.when:
+            alike = [one for one in entity.properties if one.when == found.when]
+            if found is alike[0]:
+                members = [(one.name, scope.sql(one.json_sql)) for one in alike]
+                made.add_some_if_there(scope.sql(found.when), members)
+        elif wanted is None:
             if not (found.name == "id" and metadata == "none"):
                 _add(made, name, scope.sql(found.json_sql), found, outer=False)
         elif found.name in wanted:

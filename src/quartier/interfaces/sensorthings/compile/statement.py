@@ -469,7 +469,9 @@ def observations_among(request: Request, eyes: Eyes) -> Statement:
     """
     options = request.options
     context = Context(eyes)
-    asked = f"unnest({context.bind(None, 'integer[]')}, {context.bind(None, 'timestamptz[]')}) AS k(series, time)"
+    asked = (
+        f"unnest({context.bind(None, 'integer[]')}, {context.bind(None, 'timestamptz[]')}) AS k(series, time)"
+    )
     way = _follow(context, request.resource.segments)
     if way.end is not None or way.scope.entity is not OBSERVATION:
         raise QueryError("only Observations are meant here", option="path")

@@ -47,4 +47,5 @@ def target(link: Link) -> Entity:
     """The entity type that a link leads to."""
     return BY_NAME[link.target]
 
+
 __all__ = ["BY_NAME", "BY_SET", "DATASTREAM", "ENTITIES", "OBSERVATION", "target"]

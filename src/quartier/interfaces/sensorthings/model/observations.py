@@ -33,6 +33,9 @@ _RESULT_TIME = (
 )
 
 
+# Almost all observations say nothing besides time and result.
+_SAYS_MORE = "{a}.details IS NOT NULL OR {a}.flags <> 0"
+
 OBSERVATION = Entity(
     "Observation",
     "Observations",
@@ -76,6 +79,7 @@ OBSERVATION = Entity(
             "json",
             _QUALITY,
             f"CASE WHEN {{a}}.flags = 0 AND {{a}}.details IS NULL THEN NULL ELSE ({_QUALITY})::text END",
+            when=_SAYS_MORE,
         ),
         Property(
             "validTime",
@@ -83,8 +87,9 @@ OBSERVATION = Entity(
             "(split_part({a}.details->>'validTime', '/', 1))::timestamptz",
             "to_json({a}.details->>'validTime')::text",
             end="(split_part({a}.details->>'validTime', '/', 2))::timestamptz",
+            when=_SAYS_MORE,
         ),
-        Property("parameters", "json", "({a}.details->'parameters')"),
+        Property("parameters", "json", "({a}.details->'parameters')", when=_SAYS_MORE),
     ),
     (
         Link(
