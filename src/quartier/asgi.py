@@ -1,7 +1,8 @@
 """The web server's application: machines' side and people's side on one port.
 
-``/api`` (makers, webhooks), ``/live`` (server-sent events), ``/health`` and ``/metrics`` are Starlette on asynchronous
-connections; everything else is Django. Around all of it stand the limits and headers that no page may forget.
+``/api`` (makers, webhooks), ``/sensorthings``, ``/live`` (server-sent events), ``/health`` and ``/metrics`` are
+Starlette on asynchronous connections; everything else is Django. Around all of it stand the limits and headers that no
+page may forget.
 
     granian --interface asgi quartier.asgi:application
 """
@@ -32,6 +33,8 @@ from quartier.config import config
 from quartier.engines import bus as engine
 from quartier.engines import health
 from quartier.engines.pools import async_pool
+from quartier.interfaces.sensorthings import api as sensorthings
+from quartier.interfaces.sensorthings.write.http import writing
 from quartier.portal import live
 from quartier.portal.server import Assets, Connected, LowerCaseHeaders, RequestLimit, SecurityHeaders
 from quartier.sources import api
@@ -63,7 +66,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     if connecting.done() and (error := connecting.exception()):
         log.error("the bus cannot be reached; live values and the API are off", error=str(error))
     try:
-        yield
+        async with sensorthings.reading(app.state), writing(app.state):
+            yield
     finally:
         connecting.cancel()
         if app.state.live is not None:
@@ -76,6 +80,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 routes: list[BaseRoute] = [
     Mount("/static", Assets()),
     Mount("/api", routes=api.routes, middleware=[Middleware(Connected)]),
+    Mount("/sensorthings", routes=sensorthings.routes),
     Mount("/live", routes=live.routes, middleware=[Middleware(Connected)]),
     *health.routes,
     Mount("/", LowerCaseHeaders(django)),

@@ -82,6 +82,9 @@ class Config:
     roaming_certificate: str = _setting("", "PEM file with our certificate for peers; empty: without TLS")
     roaming_key: str = _setting("", "PEM file with the key of roaming_certificate")
     roaming_authority: str = _setting("", "PEM file with the authorities of the peers' certificates")
+    sensorthings_per_minute: int = _setting(
+        6000, "SensorThings requests that one caller may send in a minute; 0 sets no limit"
+    )
     log_format: str = _setting("text", "text or json")
 
     @property

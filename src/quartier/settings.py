@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "quartier.intake",
     "quartier.sources",
     "quartier.lorawan",
+    "quartier.interfaces.sensorthings",
     "quartier.climate",
     "quartier.portal",
     "quartier.desk",

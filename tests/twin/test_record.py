@@ -188,7 +188,7 @@ async def test_bad_caller_does_not_hurt_its_neighbours(pool: Pool, recorder: Rec
         recorder.record([Observation(1, 2, NOON, 2.0)]),
         return_exceptions=True,
     )
-    assert [type(r).__name__ for r in results] == ["NoneType", "RecordError", "NoneType"]
+    assert [type(r).__name__ for r in results] == ["bool", "RecordError", "bool"]
     assert [row[0] for row in await fetch(pool, OBSERVATIONS)] == [1, 2]
 
 
@@ -222,3 +222,27 @@ async def test_history_finds_or_makes_its_partitions(pool: Pool, recorder: Recor
     )
     assert names == [("twin_observation_2019_12", times[0]), ("twin_observation_2020_01", times[1])]
     assert (await fetch(pool, "SELECT time, n FROM twin_state")) == [(times[1], 2)]
+
+
+async def test_whoever_records_is_told_whether_all_was_new(recorder: Recorder) -> None:
+    row = Observation(1, 1, NOON, 1.0)
+    assert await recorder.record([row]) is True
+    assert await recorder.record([row, Observation(1, 2, NOON, 1.0)]) is False
+
+
+async def test_correction_in_a_transaction_that_is_given_up(pool: Pool, recorder: Recorder) -> None:
+    old = Observation(1, 1, NOON, 1.0)
+    await recorder.record([old])
+    rows = [old._replace(result=2.0), Observation(1, 1, NOON.replace(year=1999), 3.0)]
+    async with pool.connection() as connection:
+        async with connection.transaction() as transaction:
+            assert await recorder.correct_within(connection, rows, reason="test") == (1, 1)
+            raise psycopg.Rollback(transaction)
+    assert [row[0] for row in await fetch(pool, "SELECT result FROM twin_observation")] == [1.0]
+    async with pool.connection() as connection, connection.transaction():
+        await recorder.correct_within(connection, rows, reason="test")
+    assert [r[0] for r in await fetch(pool, "SELECT result FROM twin_observation ORDER BY time")] == [
+        3.0,
+        2.0,
+    ]
+    assert [row[0] for row in await fetch(pool, "SELECT result FROM twin_revision")] == [1.0]

@@ -230,7 +230,7 @@ async def record(
         recorder = Recorder(pool)
         await recorder.start()
         before = await _count(pool)
-        under_way: list[asyncio.Task[None]] = []
+        under_way: list[asyncio.Task[bool]] = []
         try:
             while batch := await asyncio.to_thread(take):
                 flagged = [row for row in batch if row.flags]

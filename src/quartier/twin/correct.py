@@ -41,8 +41,8 @@ _REMOVE = """
         WHERE (o.municipality_id, o.series_id, o.time) = (k.municipality_id, k.series_id, k.time)
         RETURNING o.*
     ), revised AS (
-        INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, reason)
-        SELECT municipality_id, series_id, time, flags, result, origin, value, %(reason)s FROM removed
+        INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, details, reason)
+        SELECT municipality_id, series_id, time, flags, result, origin, value, details, %(reason)s FROM removed
     ), marked AS (
         INSERT INTO twin_rollup_mark (municipality_id, series_id, hour)
         SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') FROM removed

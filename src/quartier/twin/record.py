@@ -42,7 +42,12 @@ _LONGEST_VALUE = 64 * 1024
 
 
 class Observation(NamedTuple):
-    """One result of one series: ``result`` for numbers and booleans (0, 1), ``value`` for anything else."""
+    """One result of one series: ``result`` for numbers and booleans (0, 1), ``value`` for anything else.
+
+    ``details`` is what the sender said besides: a JSON object with any of ``phenomenonTimeEnd``, ``resultTime``,
+    ``validTime``, ``resultQuality``, ``parameters`` and ``featureOfInterest``. A correction without it (None) leaves
+    what is there; an empty object takes it away.
+    """
 
     municipality_id: int
     series_id: int
@@ -51,6 +56,7 @@ class Observation(NamedTuple):
     flags: int = 0
     origin: int | None = None
     value: Any = None
+    details: Any = None
 
 
 class Corrected(NamedTuple):
@@ -68,14 +74,16 @@ _STICKY = int(Flag.SPATIAL | Flag.CONFIRMED | Flag.DISMISSED)
 
 _INCOMING = """
 WITH incoming AS MATERIALIZED (
-    SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[])
-        AS i(municipality_id, series_id, time, result, flags, origin, value)
+    SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[],
+                         %(details)s::text[])
+        AS i(municipality_id, series_id, time, result, flags, origin, value, details)
 )"""
 
 _INSERTED = """
 , inserted AS (
-    INSERT INTO twin_observation (municipality_id, series_id, time, flags, result, origin, value)
-    SELECT municipality_id, series_id, time, flags, result, origin, value::jsonb FROM incoming
+    INSERT INTO twin_observation (municipality_id, series_id, time, flags, result, origin, value, details)
+    SELECT municipality_id, series_id, time, flags, result, origin, value::jsonb, nullif(details::jsonb, '{}')
+    FROM incoming
     ORDER BY municipality_id, series_id, time
     ON CONFLICT DO NOTHING
     RETURNING municipality_id, series_id, time, flags, result, value
@@ -84,7 +92,8 @@ _INSERTED = """
 _CORRECTED = """
 , corrected AS (
     UPDATE twin_observation o
-    SET result = i.result, flags = i.flags | i.kept, origin = coalesce(i.origin, o.origin), value = i.value::jsonb
+    SET result = i.result, flags = i.flags | i.kept, origin = coalesce(i.origin, o.origin), value = i.value::jsonb,
+        details = CASE WHEN i.details IS NULL THEN o.details ELSE nullif(i.details::jsonb, '{}') END
     FROM (
         -- What stewards and neighbours said of a value stays with it while the value stays.
         SELECT n.*, CASE WHEN old.result IS NOT DISTINCT FROM n.result AND old.value IS NOT DISTINCT FROM n.value::jsonb
@@ -94,12 +103,15 @@ _CORRECTED = """
     JOIN twin_observation old USING (municipality_id, series_id, time)
     WHERE o.municipality_id = i.municipality_id AND o.series_id = i.series_id AND o.time = i.time
       AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb
-           OR old.flags <> (i.flags | i.kept))
+           OR old.flags <> (i.flags | i.kept)
+           OR i.details IS NOT NULL AND old.details IS DISTINCT FROM nullif(i.details::jsonb, '{}'))
     RETURNING o.municipality_id, o.series_id, o.time, o.flags, o.result, o.value,
-              old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value
+              old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value,
+              old.details AS old_details
 ), revised AS (
-    INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, reason)
-    SELECT municipality_id, series_id, time, old_flags, old_result, old_origin, old_value, %(reason)s FROM corrected
+    INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, details, reason)
+    SELECT municipality_id, series_id, time, old_flags, old_result, old_origin, old_value, old_details, %(reason)s
+    FROM corrected
 )"""
 
 _EFFECTS = """
@@ -144,7 +156,7 @@ _CORRECT = _INCOMING + _CORRECTED + _INSERTED + _EFFECTS.format(written=_WRITTEN
 @dataclass(slots=True)
 class _Call:
     rows: Sequence[Observation]
-    done: asyncio.Future[None]
+    done: asyncio.Future[bool]
     publish: bool
 
 
@@ -197,21 +209,22 @@ class Recorder:
             await self._writer
             self._writer = None
 
-    async def record(self, rows: Sequence[Observation], *, publish: bool = True) -> None:
+    async def record(self, rows: Sequence[Observation], *, publish: bool = True) -> bool:
         """Store ``rows``; returns when they are durable. A row whose series and time are taken changes nothing.
 
+        True means that every row was new; False that in the batch they were committed with, some row was not.
         While PostgreSQL cannot be reached this waits. ``publish=False`` is for history that nobody follows live.
         Raises RecordError if a row cannot be stored; then none of ``rows`` was.
         """
         if not rows:
-            return
+            return True
         if self._closing or self._writer is None:
             raise RecordError("the recorder is closed")
         _check(rows)
         call = _Call(rows, asyncio.get_running_loop().create_future(), publish)
         self._waiting.append(call)
         self._wake.set()
-        await call.done
+        return await call.done
 
     async def correct(self, rows: Sequence[Observation], *, reason: str) -> Corrected:
         """Store ``rows``; where a series has another value at that time, the old one goes to the revisions.
@@ -223,6 +236,23 @@ class Recorder:
             return Corrected(0, 0)
         _check(list(unique.values()))
         return await self._execute(_CORRECT, list(unique.values()), publish=True, reason=reason)
+
+    async def correct_within(
+        self, connection: AsyncConnection[TupleRow], rows: Sequence[Observation], *, reason: str
+    ) -> Corrected:
+        """The same inside of a transaction of the caller's, for what has to be stored with the rows or not at all."""
+        unique = {(row.municipality_id, row.series_id, row.time): row for row in rows}
+        if not unique:
+            return Corrected(0, 0)
+        found = list(unique.values())
+        _check(found)
+        # Partitions are made on a connection of their own, outside of the transaction, and asked for anew: a statement
+        # that finds none would take the whole transaction with it.
+        months = _Months().missing(arrays.microseconds([row.time for row in found]))
+        async with self._pool.connection() as other:
+            await self._make_partitions(other, months)
+        parameters, _ = _parameters(found, publish=True, reason=reason)
+        return await _executed(connection, _CORRECT, parameters, len(found))
 
     async def _write(self) -> None:
         while True:
@@ -250,7 +280,7 @@ class Recorder:
         rows = [row for call in calls for row in call.rows] if len(calls) > 1 else calls[0].rows
         while True:
             try:
-                await self._execute(_KEEP, rows, publish=calls[0].publish)
+                written = await self._execute(_KEEP, rows, publish=calls[0].publish)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 # Deadlock, lost connection, server restarting: the statement did nothing, or did all of it, and then
                 # finds its rows there. Waiting callers keep waiting: nothing was acknowledged yet.
@@ -267,56 +297,76 @@ class Recorder:
                 return
             for call in calls:
                 if not call.done.done():
-                    call.done.set_result(None)
+                    call.done.set_result(written.added == len(rows))
             return
 
     async def _execute(
         self, statement: str, rows: Sequence[Observation], *, publish: bool, reason: str = ""
     ) -> Corrected:
-        municipality, series, times, results, flags, origins, values = zip(*rows, strict=True)
-        time_us = arrays.microseconds(times)
+        parameters, time_us = _parameters(rows, publish=publish, reason=reason)
         missing = self._months.missing(time_us)
-        has_results = np.array([x is not None for x in results])
-        has_origins = np.array([x is not None for x in origins])
-        parameters: dict[str, Any] = {
-            "municipality": arrays.pack(arrays.SmallintArray, np.array(municipality)),
-            "series": arrays.pack(arrays.IntegerArray, np.array(series)),
-            "time": arrays.pack(arrays.TimestampArray, time_us),
-            "result": arrays.pack(arrays.DoubleArray, _numbers(results), ~has_results),
-            "flags": arrays.pack(arrays.IntegerArray, np.array(flags)),
-            "origin": arrays.pack(
-                arrays.BigintArray, np.array([x or 0 for x in origins], dtype=np.int64), ~has_origins
-            ),
-            "value": [None if v is None else json.dumps(v) for v in values]
-            if any(v is not None for v in values)
-            else None,
-            "publish": publish,
-        }
-        if reason:
-            parameters |= {"reason": reason, "sticky": _STICKY}
-        with RECORD_SECONDS.time():
-            async with self._pool.connection() as connection:
-                if missing:
-                    await self._make_partitions(connection, missing)
-                try:
-                    cursor = await connection.execute(statement, parameters, prepare=True)
-                except psycopg.errors.CheckViolation:
-                    # Retention dropped a month since we made it, and late observations need it again.
-                    self._months.known.clear()
-                    await self._make_partitions(connection, self._months.missing(time_us))
-                    cursor = await connection.execute(statement, parameters, prepare=True)
-                row = await cursor.fetchone()
-        assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
-        RECORDED.labels("added").inc(row[0])
-        RECORDED.labels("corrected").inc(row[1])
-        RECORDED.labels("known").inc(len(rows) - row[0] - row[1])
-        return Corrected(row[0], row[1])
+        async with self._pool.connection() as connection:
+            if missing:
+                await self._make_partitions(connection, missing)
+            try:
+                return await _executed(connection, statement, parameters, len(rows))
+            except psycopg.errors.CheckViolation:
+                # Retention dropped a month since we made it, and late observations need it again.
+                self._months.known.clear()
+                await self._make_partitions(connection, self._months.missing(time_us))
+                return await _executed(connection, statement, parameters, len(rows))
 
     async def _make_partitions(
         self, connection: AsyncConnection[TupleRow], months: set[partitions.Month]
     ) -> None:
         await partitions.create(connection, months)
         self._months.known |= months
+
+
+def _parameters(
+    rows: Sequence[Observation], *, publish: bool, reason: str
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """The parameters of a statement for rows, and their times in microseconds since 2000."""
+    municipality, series, times, results, flags, origins, values, details = zip(*rows, strict=True)
+    time_us = arrays.microseconds(times)
+    has_results = np.array([x is not None for x in results])
+    has_origins = np.array([x is not None for x in origins])
+    parameters: dict[str, Any] = {
+        "municipality": arrays.pack(arrays.SmallintArray, np.array(municipality)),
+        "series": arrays.pack(arrays.IntegerArray, np.array(series)),
+        "time": arrays.pack(arrays.TimestampArray, time_us),
+        "result": arrays.pack(arrays.DoubleArray, _numbers(results), ~has_results),
+        "flags": arrays.pack(arrays.IntegerArray, np.array(flags)),
+        "origin": arrays.pack(
+            arrays.BigintArray, np.array([x or 0 for x in origins], dtype=np.int64), ~has_origins
+        ),
+        "value": _texts(values),
+        "details": _texts(details),
+        "publish": publish,
+    }
+    if reason:
+        parameters |= {"reason": reason, "sticky": _STICKY}
+    return parameters, time_us
+
+
+async def _executed(
+    connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, Any], n: int
+) -> Corrected:
+    with RECORD_SECONDS.time():
+        cursor = await connection.execute(statement, parameters, prepare=True)
+        row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 (an aggregate without GROUP BY has one row)
+    RECORDED.labels("added").inc(row[0])
+    RECORDED.labels("corrected").inc(row[1])
+    RECORDED.labels("known").inc(n - row[0] - row[1])
+    return Corrected(row[0], row[1])
+
+
+def _texts(values: Sequence[Any]) -> list[str | None] | None:
+    """JSON texts; None, which the statement takes for any number of NULLs, where there is none at all."""
+    if values.count(None) == len(values):
+        return None
+    return [None if value is None else json.dumps(value) for value in values]
 
 
 def _numbers(results: Sequence[float | None]) -> NDArray[np.float64]:
@@ -334,16 +384,18 @@ def _check(rows: Sequence[Observation]) -> None:
         if row.result is not None and not -LARGEST_RESULT <= row.result <= LARGEST_RESULT:
             problem = "too large" if math.isfinite(row.result) else "not a finite number"
             raise RecordError(f"series {row.series_id}: result {row.result} is {problem}")
+        if row.details is not None:
+            _check_json(row, "details", row.details)
         if row.value is not None:
-            _check_value(row)
+            _check_json(row, "value", row.value)
         elif row.result is None:
             raise RecordError(f"series {row.series_id}: no result")
 
 
-def _check_value(row: Observation) -> None:
+def _check_json(row: Observation, name: str, value: Any) -> None:
     try:
-        length = len(json.dumps(row.value, allow_nan=False))
+        length = len(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise RecordError(f"series {row.series_id}: the value is no JSON: {error}") from None
+        raise RecordError(f"series {row.series_id}: the {name} is no JSON: {error}") from None
     if length > _LONGEST_VALUE:
-        raise RecordError(f"series {row.series_id}: the value has {length} bytes, at most {_LONGEST_VALUE}")
+        raise RecordError(f"series {row.series_id}: the {name} has {length} bytes, at most {_LONGEST_VALUE}")

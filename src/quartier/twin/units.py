@@ -248,6 +248,11 @@ def is_valid(ucum: str) -> bool:
     return True
 
 
+def from_label(label: str) -> str | None:
+    """The unit of UCUM behind what people write ("°C", "W/m²"); None where it is not in the table."""
+    return _UCUM_OF_LABEL.get(label)
+
+
 def display(ucum: str, language: str = "de") -> str:
     """The unit as people write it: "°C", "W/m²", "µg/m³"; empty for plain numbers and annotations."""
     word = _WORDS.get(language[:2], {}).get(ucum)

@@ -1,0 +1,221 @@
+"""The HTTP interface: ``/sensorthings/v1.1`` for all cities together, ``/sensorthings/<municipality>/v1.1`` for one.
+
+``/v1.0`` is the same for older clients. Reading is here; further methods are registered by :func:`handle`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import orjson
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from quartier.cities.rules import Actor
+from quartier.config import config
+from quartier.interfaces.sensorthings import formats, openapi, service
+from quartier.interfaces.sensorthings.aggregate import ask
+from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
+from quartier.interfaces.sensorthings.limits import RateLimit
+from quartier.interfaces.sensorthings.read import Asked, Reader, read_pool
+from quartier.interfaces.sensorthings.visibility import Observers, actor_of, caller
+
+type Handler = Callable[[Request], Awaitable[Response]]
+
+_METADATA: Final = re.compile(r"(?:odata\.)?metadata=(none|minimal|full)")
+_READING: Final = ("GET", "HEAD", "OPTIONS")
+# Public lists may be kept for a moment by caches in between, and are asked for again by their ETag.
+_CACHE: Final = "private, no-cache"
+
+observers = Observers()
+_handlers: dict[str, Handler] = {}
+_limit = RateLimit(config().sensorthings_per_minute)
+
+
+def handle(method: str, handler: Handler) -> None:
+    """Let ``handler`` answer requests of another method (POST, PATCH, PUT, DELETE)."""
+    _handlers[method] = handler
+
+
+@asynccontextmanager
+async def reading(state: Any) -> AsyncIterator[None]:
+    """Within the application's life: ``state.sensorthings`` reads from the store."""
+    pool = read_pool()
+    await pool.open(wait=False)
+    state.sensorthings = Reader(pool)
+    try:
+        yield
+    finally:
+        await pool.close(timeout=2)
+
+
+def base_of(request: Request) -> str:
+    """The address of the service that a request came to, as its answers name it."""
+    root = config().base_url.rstrip("/")
+    if not root:
+        scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
+        root = f"{'https' if scheme == 'https' else 'http'}://{request.headers.get('host', 'localhost')}"
+    city = request.path_params.get("city", "")
+    return f"{root}/sensorthings{f'/{city}' if city else ''}/{request.path_params['version']}"
+
+
+async def _dispatch(request: Request) -> Response:
+    if request.method == "OPTIONS":
+        return _options()
+    if request.method in ("GET", "HEAD"):
+        return await read(request)
+    if (handler := _handlers.get(request.method)) is None:
+        allowed = ", ".join([*_READING, *_handlers])
+        raise Refusal(405, f"{request.method} is not possible here", {"allow": allowed})
+    return await handler(request)
+
+
+def _options() -> Response:
+    allowed = ", ".join([*_READING, *_handlers])
+    return Response(
+        status_code=204,
+        headers=OPEN
+        | {
+            "allow": allowed,
+            "access-control-allow-methods": allowed,
+            "access-control-allow-headers": "Authorization, Content-Type, Prefer, If-None-Match",
+            "access-control-max-age": "86400",
+        },
+    )
+
+
+async def admitted(request: Request, cost: int = 1) -> Actor:
+    """Who asks, with ``cost`` requests counted against his limit. Raises Refusal."""
+    actor = await actor_of(request)
+    for _ in range(cost):
+        _limit.take(caller(request, actor))
+    return actor
+
+
+async def understood(request: Request, *, stream: bool = False) -> Asked:
+    """What is asked, by whom. Raises Refusal, QueryError and NotFound."""
+    reader: Reader = request.app.state.sensorthings
+    actor = await admitted(request)
+    eyes = await observers.eyes(actor, request.path_params.get("city", ""))
+    return reader.understand(
+        request.path_params["path"],
+        request.scope["query_string"],
+        eyes,
+        base_of(request),
+        stream=stream,
+        result_metadata=_preferred(request),
+    )
+
+
+def _preferred(request: Request) -> str | None:
+    """How much metadata the headers ask for."""
+    for name in ("prefer", "accept"):
+        if (header := request.headers.get(name)) and (found := _METADATA.search(header.lower())):
+            return found[1]
+    return None
+
+
+async def read(request: Request) -> Response:
+    """GET and HEAD."""
+    if not request.path_params.get("path", "").strip("/"):
+        return _answer(request, orjson.dumps(service.document(base_of(request))))
+    if request.path_params["path"].strip("/") == "api":
+        return _answer(request, orjson.dumps(openapi.document(base_of(request))))
+    reader: Reader = request.app.state.sensorthings
+    asked = await understood(request)
+    format_ = asked.options.result_format or "json"
+    if format_ != "json" and asked.plan.kind != "apply":
+        return await _streamed(formats.formatted(reader, asked), formats.MEDIA_TYPES[format_])
+    match asked.plan.kind:
+        case "collection" if asked.plan.stream:
+            return await _streamed(reader.stream(asked))
+        case "collection":
+            return _answer(request, await reader.collection(asked))
+        case "entity":
+            return _answer(request, await reader.entity(asked))
+        case "count":
+            n, _ = await reader.count(asked)
+            return _answer(request, b"%d" % n, "text/plain; charset=utf-8")
+        case "property":
+            value = await reader.value(asked)
+            name = asked.resource.segments[-1].name
+            if value is None:
+                return Response(status_code=204, headers=OPEN)
+            return _answer(request, b"{" + orjson.dumps(name) + b":" + value + b"}")
+        case "value":
+            return _raw(request, await reader.value(asked))
+        case "apply":
+            found = await ask.answer(reader, asked)
+            if format_ == "CSV":
+                body = b"".join(formats.table(found.columns, found.rows))
+                return _answer(request, body, formats.MEDIA_TYPES[format_])
+            return _answer(request, b"".join(found.json()))
+    raise Refusal(501, "this is not possible yet")
+
+
+def _raw(request: Request, value: bytes | None) -> Response:
+    if value is None:
+        return Response(status_code=204, headers=OPEN)
+    plain = orjson.loads(value)
+    if isinstance(plain, str):
+        return _answer(request, plain.encode(), "text/plain; charset=utf-8")
+    kind = "application/json" if isinstance(plain, dict | list) else "text/plain; charset=utf-8"
+    return _answer(request, value, kind)
+
+
+async def _streamed(pieces: AsyncIterator[bytes], media_type: str = "application/json") -> Response:
+    """An answer in pieces. The first one is waited for, so that what is wrong still gets its status."""
+    first = await anext(pieces)
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return StreamingResponse(all_of_them(), headers=OPEN, media_type=media_type)
+
+
+def _answer(request: Request, body: bytes, media_type: str = "application/json") -> Response:
+    """An answer with its ETag; 304 to whoever has it already (RFC 9110 section 13.1.2)."""
+    tag = f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+    headers = OPEN | {"etag": tag, "cache-control": _CACHE, "vary": "Authorization, Prefer, Accept"}
+    if (known := request.headers.get("if-none-match")) and _matches(known, tag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+def _matches(known: str, tag: str) -> bool:
+    strong = tag.removeprefix("W/")
+    return known.strip() == "*" or any(one.strip().removeprefix("W/") == strong for one in known.split(","))
+
+
+class _Version(Convertor[str]):
+    """``v1.1``, which no municipality is called."""
+
+    regex = r"v1\.[01]"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("sta", _Version())
+_METHODS: Final = ["GET", "HEAD", "OPTIONS", "POST", "PATCH", "PUT", "DELETE"]
+_answered = endpoint(_dispatch)
+routes: list[BaseRoute] = [
+    Route(path, _answered, methods=_METHODS)
+    for path in (
+        "/{version:sta}/{path:path}",
+        "/{version:sta}",
+        "/{city}/{version:sta}/{path:path}",
+        "/{city}/{version:sta}",
+    )
+]
