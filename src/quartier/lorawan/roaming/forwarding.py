@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -22,12 +22,22 @@ from quartier.lorawan.roaming.client import CallError, CallFailure, Client, Role
 from quartier.lorawan.roaming.clock import Radio, monotonic, now
 from quartier.lorawan.roaming.delivery import Delivery
 from quartier.lorawan.roaming.envelope import EnvelopeError, opened
-from quartier.lorawan.roaming.fields import DevAddrHex, Eui64, Frame, Hex, Region, ResultCode, TokenHex, mhz
+from quartier.lorawan.roaming.fields import (
+    DevAddrHex,
+    Eui64,
+    Frame,
+    Hex,
+    RatePolicy,
+    Region,
+    ResultCode,
+    TokenHex,
+    mhz,
+)
 from quartier.lorawan.roaming.ledger import Entry, Ledger, State, uplink_key
 from quartier.lorawan.roaming.messages import Answer, PRStartAns, whole_milliseconds
 from quartier.lorawan.roaming.meters import Meters
-from quartier.lorawan.roaming.objects import Gateway, Uplink
-from quartier.lorawan.roaming.peers import Agreement, DataClass, Direction, MicKey, Peer
+from quartier.lorawan.roaming.objects import Gateway, ServiceProfile, Uplink
+from quartier.lorawan.roaming.peers import Agreement, DataClass, Direction, MicKey, Peer, Rate
 from quartier.lorawan.roaming.policy import UPLINK_TYPES, Facts, Shared, Verdict, day_of, facts, share, uplink
 from quartier.lorawan.roaming.sessions import Expiring, RoamingSession, RoamingSessions
 from quartier.lorawan.roaming.tokens import Tokens
@@ -212,7 +222,7 @@ class Forwarding:
         return [Candidate(peer, agreement, frame, None)]
 
     async def _offer(self, offer: _Offer, receptions: Sequence[Reception]) -> bool:
-        peer, agreement, device = offer.peer, offer.agreement, offer.device
+        peer, agreement, device = offer.peer, _narrowed(offer), offer.device
         phy = receptions[0].phy
         now_s, at = monotonic(), now()
         if self._deferred.get((peer.key, device), now_s):
@@ -371,6 +381,7 @@ class Forwarding:
                 key=key,
                 counter=answer.f_cnt_up,
                 sender_token=answer.sender_token,
+                uplink_rate=_granted(answer.service_profile),
             )
         )
 
@@ -427,3 +438,21 @@ class Forwarding:
         if dev_eui:
             changes["dev_eui"] = dev_eui.hex()
         self._ledger.note(msgspec.structs.replace(entry, **changes))
+
+
+def _granted(profile: ServiceProfile | None) -> Rate | None:
+    """The uplink rate of a ServiceProfile (table 7); without a policy what is above is dropped."""
+    if profile is None or profile.ul_rate_per_h is None:
+        return None
+    return Rate(
+        max(0, profile.ul_rate_per_h), max(1, profile.ul_bucket or 1), profile.ul_policy or RatePolicy.DROP
+    )
+
+
+def _narrowed(offer: _Offer) -> Agreement:
+    """The agreement, with the serving network's rate for this device where that is lower."""
+    granted = offer.session.uplink_rate if offer.session is not None else None
+    agreed = offer.agreement.uplink_rate
+    if granted is None or (agreed is not None and agreed.per_hour <= granted.per_hour):
+        return offer.agreement
+    return replace(offer.agreement, uplink_rate=granted)
