@@ -29,6 +29,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute, Mount
 
 from quartier.config import config
+from quartier.desk import live as desk_live
 from quartier.engines import bus as engine
 from quartier.engines import health
 from quartier.engines.pools import async_pool
@@ -76,7 +77,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 routes: list[BaseRoute] = [
     Mount("/static", Assets()),
     Mount("/api", routes=api.routes, middleware=[Middleware(Connected)]),
-    Mount("/live", routes=live.routes, middleware=[Middleware(Connected)]),
+    Mount("/live", routes=[*live.routes, *desk_live.routes], middleware=[Middleware(Connected)]),
     *health.routes,
     Mount("/", LowerCaseHeaders(django)),
 ]
