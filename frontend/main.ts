@@ -12,6 +12,8 @@ const elements: Record<string, () => Promise<unknown>> = {
   "copy-text": () => import("./elements/copy-text"),
   "tab-set": () => import("./elements/tab-set"),
   "near-me": () => import("./elements/near-me"),
+  "frame-log": () => import("./elements/frame-log"),
+  "code-scanner": () => import("./elements/code-scanner"),
 };
 
 function load(root: ParentNode): void {

@@ -5,7 +5,8 @@
  *   …what stands here stays visible without scripts or WebGL…
  * </city-map>
  *
- * src      GeoJSON of points. Properties: name, url, text (value as the page writes it), class (0–8, colour), asleep
+ * src      GeoJSON of points, and of polygons that are coloured areas below them. Properties: name, url, text (value as the
+ *          page writes it), class (0–8, colour), asleep
  *          (true: drawn hollow), kind_text, age_text; each optional but name. A foreign member `legend`
  *          [{class, label, asleep}] becomes the legend.
  * list     id of the list beside it: elements with data-thing="<feature id or properties.key>" light up their point on
@@ -148,7 +149,10 @@ class CityMap extends HTMLElement {
     const point = this.#point();
     if (point) return [point[0] - 0.008, point[1] - 0.005, point[0] + 0.008, point[1] + 0.005];
     const bounds = new LngLatBounds();
-    for (const { geometry } of this.#data.features) if (geometry?.type === "Point") bounds.extend(geometry.coordinates as [number, number]);
+    for (const { geometry } of this.#data.features) {
+      if (geometry?.type === "Point") bounds.extend(geometry.coordinates as [number, number]);
+      else if (geometry?.type === "Polygon") for (const corner of geometry.coordinates[0] ?? []) bounds.extend(corner as [number, number]);
+    }
     return bounds.isEmpty() ? CITIES : bounds;
   }
 
@@ -164,9 +168,17 @@ class CityMap extends HTMLElement {
     const colour = ["match", ["coalesce", ["get", "class"], 0], 1, token("class-1"), 2, token("class-2"), 3, token("class-3"), 4, token("class-4"), 5, token("class-5"), 6, token("class-6"), 7, token("class-7"), 8, token("class-8"), token("class-0")];
     const lit = ["boolean", ["feature-state", "lit"], false];
     map.addLayer({
+      id: "areas",
+      type: "fill",
+      source: "things",
+      filter: ["==", ["geometry-type"], "Polygon"],
+      paint: { "fill-color": colour as never, "fill-opacity": 0.55, "fill-outline-color": token("surface") },
+    });
+    map.addLayer({
       id: "things",
       type: "circle",
       source: "things",
+      filter: ["==", ["geometry-type"], "Point"],
       layout: { "circle-sort-key": ["case", ["boolean", ["get", "asleep"], false], 0, 1] },
       paint: {
         "circle-radius": ["interpolate", ["linear"], ["zoom"], 9, ["case", lit, 8, 4.5], 13, ["case", lit, 13, 8], 16, ["case", lit, 16, 11]] as never,
@@ -179,6 +191,7 @@ class CityMap extends HTMLElement {
       id: "thing-values",
       type: "symbol",
       source: "things",
+      filter: ["==", ["geometry-type"], "Point"],
       minzoom: 11,
       layout: { "text-field": ["coalesce", ["get", "text"], ""], "text-font": ["Fira Sans", "sans-serif"], "text-size": 13, "text-offset": [0, 1.15], "text-anchor": "top", "text-optional": true },
       paint: { "text-color": token("ink"), "text-halo-color": token("surface"), "text-halo-width": 1.75 },
@@ -196,11 +209,14 @@ class CityMap extends HTMLElement {
   }
 
   #follow(map: MapLibreMap): void {
-    map.on("mouseenter", "things", () => (map.getCanvas().style.cursor = "pointer"));
-    map.on("mouseleave", "things", () => (map.getCanvas().style.cursor = ""));
-    map.on("click", "things", (event) => {
-      const feature = event.features?.[0];
-      if (feature && !this.hasAttribute("pick")) this.#open(map, feature);
+    for (const layer of ["things", "areas"]) {
+      map.on("mouseenter", layer, () => (map.getCanvas().style.cursor = "pointer"));
+      map.on("mouseleave", layer, () => (map.getCanvas().style.cursor = ""));
+    }
+    map.on("click", (event) => {
+      // Points lie above areas, and come first.
+      const [feature] = this.hasAttribute("pick") ? [] : map.queryRenderedFeatures(event.point, { layers: ["things", "areas"] });
+      if (feature) this.#open(map, feature, [event.lngLat.lng, event.lngLat.lat]);
     });
     const list = document.getElementById(this.getAttribute("list") ?? "");
     if (!list) return;
@@ -216,8 +232,8 @@ class CityMap extends HTMLElement {
     if (thing && this.#map?.getSource("things")) this.#map.setFeatureState({ source: "things", id: thing }, { lit });
   }
 
-  #open(map: MapLibreMap, feature: MapGeoJSONFeature): void {
-    if (feature.geometry.type !== "Point") return;
+  #open(map: MapLibreMap, feature: MapGeoJSONFeature, clicked: [number, number]): void {
+    const place = feature.geometry.type === "Point" ? (feature.geometry.coordinates as [number, number]) : clicked;
     const { name, url, text, age_text, kind_text } = feature.properties as Record<string, string | undefined>;
     const content = document.createElement("div");
     const heading = document.createElement(url ? "a" : "strong");
@@ -232,7 +248,7 @@ class CityMap extends HTMLElement {
       content.append(row);
     }
     this.#popup?.remove();
-    this.#popup = new Popup({ maxWidth: "18rem", offset: 10, focusAfterOpen: true }).setLngLat(feature.geometry.coordinates as [number, number]).setDOMContent(content).addTo(map);
+    this.#popup = new Popup({ maxWidth: "18rem", offset: 10, focusAfterOpen: true }).setLngLat(place).setDOMContent(content).addTo(map);
   }
 
   #legend(): void {

@@ -30,6 +30,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute, Mount
 
 from quartier.config import config
+from quartier.desk import live as desk_live
 from quartier.engines import bus as engine
 from quartier.engines import health
 from quartier.engines.pools import async_pool
@@ -81,7 +82,7 @@ routes: list[BaseRoute] = [
     Mount("/static", Assets()),
     Mount("/api", routes=api.routes, middleware=[Middleware(Connected)]),
     Mount("/sensorthings", routes=sensorthings.routes),
-    Mount("/live", routes=live.routes, middleware=[Middleware(Connected)]),
+    Mount("/live", routes=[*live.routes, *desk_live.routes], middleware=[Middleware(Connected)]),
     *health.routes,
     Mount("/", LowerCaseHeaders(django)),
 ]

@@ -29,6 +29,8 @@ MESSAGES: Final = "messages:read"
 CODECS: Final = "codecs:write"
 QUALITY: Final = "quality:write"
 AUDIT: Final = "audit:read"
+RADIO: Final = "lorawan:write"
+SEND: Final = "lorawan:send"
 # Only operators hold the two rights below; the table of rights has no names of their own for people and data sets.
 PEOPLE: Final = AUDIT
 DATASETS: Final = SOURCES
@@ -110,6 +112,7 @@ def _navigation(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
         ("", ENTER, _("Übersicht")),
         ("geraete", ENTER, _("Geräte")),
         ("quellen", ENTER, _("Quellen")),
+        ("funknetz", ENTER, _("Funknetz")),
         ("nachrichten", MESSAGES, _("Abgelehnte Nachrichten")),
         ("codecs", MESSAGES, _("Codecs")),
         ("nachspielen", CODECS, _("Nachspielen")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import include, path
 
 from quartier.desk.views import (
     codecs,
@@ -60,6 +60,7 @@ urlpatterns = [
     path("personen/rolle/", people.role_grant, name="role-grant"),
     path("personen/rolle/<int:pk>/entziehen/", people.role_revoke, name="role-revoke"),
     path("protokoll/", people.audit_log, name="audit"),
+    path("funknetz/", include("quartier.desk.urls_radio")),
     path("datensaetze/", people.dataset_list, name="datasets"),
     path("datensaetze/<int:pk>/", people.dataset_edit, name="dataset"),
 ]

@@ -17,7 +17,7 @@ from quartier.cities import audit
 from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor, NotAllowed
 from quartier.intake import mapping
-from quartier.intake.codecs.calls import Call, CodecError, CodecReport, Decoded
+from quartier.intake.codecs.calls import Call, CodecError, CodecReport, Decoded, Encoded
 from quartier.intake.codecs.sandbox import CodecPool
 from quartier.intake.models import Codec, FieldMapping, QualityFinding, RefusedMessage, Replay
 from quartier.intake.parsers import MessageError
@@ -173,6 +173,16 @@ def save_mapping(actor: Actor, device_type: DeviceType, rows: Sequence[MappingRo
         )
         device_type.save()  # tells the running pipelines, which bulk_create does not
         audit.log(actor, "mapping.save", device_type, rows=len(rows))
+
+
+def encode_downlink(script: str, data: dict[str, Any], *, port: int | None = None) -> Encoded | CodecError:
+    """The bytes of a command by the codec's encodeDownlink, in a sandbox of its own."""
+
+    async def use(pool: CodecPool) -> Encoded | CodecError:
+        return await pool.encode_downlink(script, data, port=port)
+
+    result: Encoded | CodecError = asyncio.run(_with_codecs(use))
+    return result
 
 
 def try_codec(

@@ -43,6 +43,7 @@ from quartier.lorawan.roaming.client import Ourselves
 from quartier.lorawan.roaming.service import Listening, Roaming
 from quartier.lorawan.roaming.tls import server_context
 from quartier.lorawan.store import Line, Store
+from quartier.lorawan.store.frames import SUBJECT as FRAMES
 from quartier.lorawan.store.frames import Heard
 from quartier.lorawan.types import Eui, Transmitter
 
@@ -51,8 +52,6 @@ log = structlog.get_logger(__name__)
 CHANGED: Final = "lorawan.changed"
 """NATS subject by which a program tells that something was changed; pages do so by PostgreSQL's NOTIFY."""
 _CHANNEL: Final = "lorawan_changed"
-FRAMES: Final = "lorawan.frames"
-"""NATS subject, with the municipality behind it: new lines of the frame log, as a JSON array."""
 _RELOAD_S: Final = 60.0
 _TELL_S: Final = 0.25
 _WRITE_S: Final = 1.0

@@ -64,7 +64,7 @@ class SecurityHeaders:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
-            "Permissions-Policy": "geolocation=(self), camera=(), microphone=(), payment=(), usb=()",
+            "Permissions-Policy": "geolocation=(self), camera=(self), microphone=(), payment=(), usb=()",
         }
         if https:
             self.headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"

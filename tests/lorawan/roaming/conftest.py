@@ -42,18 +42,22 @@ TABLES = "lorawan_roamingframe, lorawan_roamingday, lorawan_roamingagreement, lo
 
 @pytest.fixture(scope="session")
 def second_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """URL of a second database with the same tables, copied while the first one is empty."""
-    from django.db import connection
+    """URL of a second database with the same tables."""
+    from django.core.management import call_command
+    from django.db import connections
 
     with django_db_blocker.unblock():
-        settings = connection.settings_dict
+        settings = dict(connections["default"].settings_dict)
         base = f"postgresql://{settings['USER']}@/{{}}?host={quote(settings['HOST'], safe='')}"
         name = f"{SECOND}_{settings['NAME']}"
-        connection.close()
-        connection.close_pool()  # type: ignore[attr-defined]
         with psycopg.connect(base.format("postgres"), autocommit=True) as server:
             server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{settings["NAME"]}"')
+            server.execute(f'CREATE DATABASE "{name}"')
+        connections.databases[SECOND] = settings | {"NAME": name, "OPTIONS": {}}
+        call_command("migrate", database=SECOND, verbosity=0)
+        connections[SECOND].close()
+        del connections[SECOND]
+        del connections.databases[SECOND]
     yield base.format(name)
     with psycopg.connect(base.format("postgres"), autocommit=True) as server:
         server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

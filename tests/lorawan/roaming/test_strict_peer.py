@@ -302,6 +302,15 @@ async def test_stateful_roaming_checks_the_mic_itself(connect: Connect, alone: C
         assert len(strict.of_type("PRStartReq")) == 3
 
 
+async def test_rate_of_the_serving_network_s_profile_is_kept(connect: Connect, alone: City) -> None:
+    async with connect(carry={"lifetime_s": 3600}) as strict:
+        profile = {"ULRate": 1, "ULBucketSize": 2, "ULRatePolicy": "Drop"}
+        strict.replies["PRStartReq"] = success(Lifetime=3600, DevEUI=DEV_EUI.hex(), ServiceProfile=profile)
+        strict.replies["XmitDataReq"] = success()
+        assert [await forwarded(alone, emission(n)) for n in range(5)] == [True, True, True, False, False]
+        assert len(strict.of_type("XmitDataReq")) == 2
+
+
 @EVERY_MODE
 async def test_join_accept_goes_out_in_the_windows_of_the_answer(connect: Connect, alone: City) -> None:
     request = JoinRequest(JOIN_EUI, DEV_EUI, 7, b"mic!").serialise()

@@ -14,8 +14,10 @@ from django.utils.translation import gettext
 from quartier.cities import audit
 from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
+from quartier.config import config
 from quartier.lorawan.domain.changes import keyring, notify
 from quartier.lorawan.domain.errors import LoraError, bounded_number, bounded_text, hexadecimal
+from quartier.lorawan.frames.netid import Prefix
 from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.keyring import GROUP
 from quartier.lorawan.models import Downlink, LoraDevice, MulticastGroup, Session
@@ -173,7 +175,12 @@ def create_group(
         raise LoraError("data_rate", gettext("gibt es in dieser Region nicht"))
     if EU868.sub_band(frequency_hz) is None:
         raise LoraError("frequency_hz", gettext("liegt in keinem Band dieser Region"))
-    address = int.from_bytes(hexadecimal("dev_addr", dev_addr, 4)) if dev_addr else secrets.randbits(25)
+    ours = Prefix.of(int(config().radio_net_id, 16))
+    address = (
+        int.from_bytes(hexadecimal("dev_addr", dev_addr, 4))
+        if dev_addr
+        else ours.address(secrets.randbelow(ours.size))
+    )
     taken = Session.objects.filter(dev_addr=address).exists()
     if taken or MulticastGroup.objects.filter(dev_addr=address).exists():
         raise LoraError("dev_addr", gettext("ist schon vergeben"))

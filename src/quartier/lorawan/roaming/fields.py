@@ -90,7 +90,7 @@ class Region(str):
         return cls(_REGIONS.get(name, name))
 
 
-_REGIONS: Final = {"EU863-870": "EU868", "EU-868": "EU868", "EU868-EU": "EU868", "EU-863-870": "EU868"}
+_REGIONS: Final = {"EU863-870": "EU868", "EU-868": "EU868", "EU-863-870": "EU868"}
 
 
 class ResultCode(StrEnum):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -22,13 +21,17 @@ from quartier.lorawan.roaming.client import CallError, CallFailure, Client, Role
 from quartier.lorawan.roaming.clock import Radio, monotonic, now
 from quartier.lorawan.roaming.delivery import Delivery
 from quartier.lorawan.roaming.envelope import EnvelopeError, opened
-from quartier.lorawan.roaming.fields import DevAddrHex, Eui64, Frame, Hex, Region, ResultCode, TokenHex, mhz
-from quartier.lorawan.roaming.ledger import Entry, Ledger, State, uplink_key
-from quartier.lorawan.roaming.messages import Answer, PRStartAns, whole_milliseconds
+from quartier.lorawan.roaming.fields import (
+    Eui64,
+    Frame,
+    ResultCode,
+)
+from quartier.lorawan.roaming.ledger import Entry, Ledger, State
+from quartier.lorawan.roaming.messages import Answer, PRStartAns
 from quartier.lorawan.roaming.meters import Meters
-from quartier.lorawan.roaming.objects import Gateway, Uplink
-from quartier.lorawan.roaming.peers import Agreement, DataClass, Direction, MicKey, Peer
-from quartier.lorawan.roaming.policy import UPLINK_TYPES, Facts, Shared, Verdict, day_of, facts, share, uplink
+from quartier.lorawan.roaming.offers import Offer, granted, metadata, narrowed, open_entry
+from quartier.lorawan.roaming.peers import DataClass, Direction, MicKey, Peer
+from quartier.lorawan.roaming.policy import UPLINK_TYPES, Facts, Shared, day_of, facts, share, uplink
 from quartier.lorawan.roaming.sessions import Expiring, RoamingSession, RoamingSessions
 from quartier.lorawan.roaming.tokens import Tokens
 from quartier.lorawan.types import Reception
@@ -40,33 +43,6 @@ UNKNOWN_FOR_S: Final = 60.0
 KNOWN_FOR_S: Final = 24 * 3600.0
 HOME_FOR_S: Final = 3600.0
 ANSWER_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offer:
-    """A frame, a peer that may know its device, and why: a key that fits its MIC, or a stateful session."""
-
-    peer: Peer
-    agreement: Agreement
-    frame: Facts
-    key: MicKey | None = None
-    session: RoamingSession | None = None
-
-    @property
-    def device(self) -> bytes:
-        """What rates, refusals and tokens go by: the address of a data frame, the EUI of a join."""
-        if self.frame.dev_addr is not None:
-            return self.frame.dev_addr.to_bytes(4)
-        return self.frame.dev_eui or b""
-
-    @property
-    def dev_eui(self) -> bytes | None:
-        """The device, where it is known."""
-        if self.frame.dev_eui is not None:
-            return self.frame.dev_eui
-        if self.session is not None:
-            return self.session.dev_eui
-        return self.key.dev_eui if self.key is not None else None
 
 
 class Link(Protocol):
@@ -139,7 +115,7 @@ class Forwarding:
                 log.error("frame could not be offered", exc_info=one)
         return any(one is True for one in taken)
 
-    async def _offers(self, frame: Facts, phy: bytes, receptions: Sequence[Reception]) -> list[_Offer]:
+    async def _offers(self, frame: Facts, phy: bytes, receptions: Sequence[Reception]) -> list[Offer]:
         without = frozenset(r.peer for r in receptions if r.peer)
         at = now()
         if frame.dev_addr is not None and frame.counter is not None:
@@ -149,7 +125,7 @@ class Forwarding:
                 agreement = peer.agreement(Direction.CARRY, at)
                 if agreement is not None:
                     return [
-                        _Offer(peer=peer, agreement=agreement, frame=frame, key=session.key, session=session)
+                        Offer(peer=peer, agreement=agreement, frame=frame, key=session.key, session=session)
                     ]
         found = self.book.candidates(frame, phy, now=at, without=without)
         if frame.dev_addr is not None:
@@ -162,7 +138,7 @@ class Forwarding:
                 found = [one for one in found if one.peer.key in known]
         elif not found:
             found = await self._home(frame, at, without)
-        return [_Offer(peer=c.peer, agreement=c.agreement, frame=c.frame, key=c.key) for c in found]
+        return [Offer(peer=c.peer, agreement=c.agreement, frame=c.frame, key=c.key) for c in found]
 
     def _session_of(
         self, dev_addr: int, low: int, phy: bytes, without: frozenset[str]
@@ -211,8 +187,8 @@ class Forwarding:
             return []
         return [Candidate(peer, agreement, frame, None)]
 
-    async def _offer(self, offer: _Offer, receptions: Sequence[Reception]) -> bool:
-        peer, agreement, device = offer.peer, offer.agreement, offer.device
+    async def _offer(self, offer: Offer, receptions: Sequence[Reception]) -> bool:
+        peer, agreement, device = offer.peer, narrowed(offer), offer.device
         phy = receptions[0].phy
         now_s, at = monotonic(), now()
         if self._deferred.get((peer.key, device), now_s):
@@ -228,7 +204,7 @@ class Forwarding:
             metrics.REFUSED.labels(peer.key, verdict.refused or "gateway").inc()
             return False
         self._meters.charge_uplink(agreement, device, day=day_of(at), now_s=now_s, airtime_s=airtime_s)
-        entry = self._entry(offer, shared, verdict, airtime_s)
+        entry = open_entry(offer, shared, verdict, airtime_s)
         # Noted before it is sent: what left the house is in the audit trail even if we die waiting for the answer.
         self._ledger.note(entry)
         link = self.links.get(peer.key)
@@ -244,10 +220,10 @@ class Forwarding:
             return False
         return await self._ask(client, offer, shared, entry)
 
-    async def _ask(self, client: Client, offer: _Offer, shared: Sequence[Shared], entry: Entry) -> bool:
+    async def _ask(self, client: Client, offer: Offer, shared: Sequence[Shared], entry: Entry) -> bool:
         peer, frame, session = offer.peer, offer.frame, offer.session
         phy = Frame(shared[0].reception.phy)
-        metadata = self._metadata(offer, shared, entry.at)
+        told = metadata(offer, shared, entry.at, tokens=self._tokens, region=self._radio.region.name)
         try:
             if session is not None:
                 answer = await client.ask(
@@ -257,7 +233,7 @@ class Forwarding:
                     attempts=2,
                     receiver_token=session.sender_token,
                     phy=phy,
-                    uplink=metadata,
+                    uplink=told,
                 )
             else:
                 answer = await client.ask(
@@ -267,7 +243,7 @@ class Forwarding:
                     timeout_s=ANSWER_S,
                     attempts=2 if frame.kind is not DataClass.JOIN else 1,
                     phy=phy,
-                    uplink=metadata,
+                    uplink=told,
                 )
         except CallError as error:
             if error.failure in (CallFailure.PAUSED, CallFailure.BUSY):
@@ -288,45 +264,7 @@ class Forwarding:
                 await self._delivery.join_accept(peer, offer.agreement, answer, shared)
         return True
 
-    def _metadata(self, offer: _Offer, shared: Sequence[Shared], received_at: datetime) -> Uplink:
-        peer, frame, session = offer.peer, offer.frame, offer.session
-        first = shared[0].reception
-        region = Region(self._radio.region.name)
-        at = now().timestamp()
-        dev_eui = session.dev_eui if session is not None else frame.dev_eui
-        tokens = [
-            TokenHex(self._tokens.issue(s.reception, receiver=peer.key, device=offer.device, now=at))
-            for s in shared
-        ]
-        return Uplink(
-            dev_eui=Eui64(dev_eui) if dev_eui is not None else None,
-            dev_addr=DevAddrHex(frame.dev_addr.to_bytes(4)) if frame.dev_addr is not None else None,
-            f_port=frame.port,
-            f_cnt_up=session.counter if session is not None else None,
-            confirmed=frame.confirmed or None,
-            data_rate=first.data_rate,
-            frequency_mhz=mhz(first.frequency_hz),
-            fns_token=tokens[0],
-            received_at=received_at,
-            region=region,
-            gateway_count=len(shared),
-            gateways=[
-                Gateway(
-                    id=Hex(self._tokens.gateway_id(s.reception)),
-                    fine_time_ns=s.reception.fine_time_ns if s.lat is not None else None,
-                    region=region,
-                    rssi_dbm=round(s.rssi_dbm) if s.rssi_dbm is not None else None,
-                    snr_db=s.snr_db,
-                    lat=s.lat,
-                    lon=s.lon,
-                    token=token,
-                    downlink_allowed=True,
-                )
-                for s, token in zip(shared, tokens, strict=True)
-            ],
-        )
-
-    def _refused(self, offer: _Offer, answer: Answer) -> None:
+    def _refused(self, offer: Offer, answer: Answer) -> None:
         peer, frame = offer.peer, offer.frame
         code = answer.result.code
         metrics.REFUSED.labels(peer.key, f"peer_{code.value}").inc()
@@ -341,7 +279,7 @@ class Forwarding:
             if known and peer.key in known:
                 self._known.pop(frame.dev_addr)
 
-    def _remember(self, offer: _Offer, answer: PRStartAns) -> None:
+    def _remember(self, offer: Offer, answer: PRStartAns) -> None:
         """Begin stateful roaming where both sides want it: the answer has a lifetime, the agreement allows one."""
         peer, agreement, frame = offer.peer, offer.agreement, offer.frame
         lifetime_s = min(answer.lifetime_s or 0, agreement.lifetime_s)
@@ -371,6 +309,7 @@ class Forwarding:
                 key=key,
                 counter=answer.f_cnt_up,
                 sender_token=answer.sender_token,
+                uplink_rate=granted(answer.service_profile),
             )
         )
 
@@ -392,35 +331,6 @@ class Forwarding:
             elif lifetime_s == 0:
                 self._deferred.pop((peer.key, device))
         return session is not None
-
-    def _entry(self, offer: _Offer, shared: Sequence[Shared], verdict: Verdict, airtime_s: float) -> Entry:
-        frame, dev_eui = offer.frame, offer.dev_eui
-        first = shared[0].reception
-        received_at = whole_milliseconds(first.received_at)
-        seen = [frame.kind]
-        if any(s.rssi_dbm is not None for s in shared):
-            seen.append(DataClass.SIGNAL_QUALITY)
-        if any(s.lat is not None for s in shared):
-            seen.append(DataClass.LOCATION)
-        return Entry(
-            peer=offer.peer.id,
-            agreement=offer.agreement.id,
-            we_carry=True,
-            direction="up",
-            key=uplink_key(first.phy, received_at),
-            at=received_at,
-            kind=frame.kind,
-            dev_addr=frame.dev_addr,
-            dev_eui=dev_eui.hex() if dev_eui else "",
-            port=frame.port,
-            size=len(first.phy),
-            data_rate=first.data_rate,
-            airtime_us=round(airtime_s * 1e6),
-            gateways=len(shared),
-            classes=" ".join(seen),
-            marked=verdict.marked,
-            state=State.OPEN,
-        )
 
     def _settle(self, entry: Entry, state: State, result: str, *, dev_eui: bytes | None = None) -> None:
         changes: dict[str, object] = {"state": state, "result": result}

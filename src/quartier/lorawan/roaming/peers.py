@@ -247,11 +247,6 @@ class Peer:
         """What we address it as; empty for a join server."""
         return self.net_ids[0] if self.net_ids else ""
 
-    @property
-    def ids(self) -> frozenset[str]:
-        """The network ids it may call itself by."""
-        return frozenset(self.net_ids)
-
     def may_call_itself(self, sender: str) -> bool:
         """Whether SenderID ``sender`` (canonical) is this peer: one of its NetIDs, or one of its JoinEUIs."""
         if sender in self.net_ids:

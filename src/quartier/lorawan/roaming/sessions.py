@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quartier.lorawan.roaming.fields import TokenHex
-from quartier.lorawan.roaming.peers import MicKey
+from quartier.lorawan.roaming.peers import MicKey, Rate
 
 MAX_SESSIONS: Final = 100_000
 
@@ -27,6 +27,8 @@ class RoamingSession:
     key: MicKey | None = None
     counter: int | None = None
     sender_token: TokenHex | None = None
+    uplink_rate: Rate | None = None
+    """What the serving network's ServiceProfile grants the device (§17.2)."""
 
 
 class Expiring[K: Hashable, V]:
@@ -99,10 +101,6 @@ class RoamingSessions:
         if session is not None:
             self._unlist(session.dev_addr, (peer, dev_eui))
         return session
-
-    def of_peer(self, peer: str, now_s: float) -> list[RoamingSession]:
-        """All sessions with one peer."""
-        return [session for (key, _), session in self._by_device.items(now_s) if key == peer]
 
     def _unlist(self, dev_addr: int, identity: tuple[str, bytes]) -> None:
         listed = self._by_addr.get(dev_addr)

@@ -203,9 +203,11 @@ class Statements:
         Raises CallError where the peer gives no statement.
         """
         peer = client.peer
+        # Theirs first: what comes in meanwhile is then in ours as well, and asked for by its key.
+        lines = await self._pages(client, day, we_carry=we_carry)
         await self._ledger.flush()
         ours = await self._all(peer, day, we_carry=we_carry)
-        theirs = await self._fetch(client, day, ours, we_carry=we_carry)
+        theirs = await self._asked_for(client, lines, ours, we_carry=we_carry)
         listed = {line.key for line in theirs}
         # What they count on this day and we on the next one.
         elsewhere = await self._ledger.of_keys(
@@ -242,20 +244,29 @@ class Statements:
             after = page[-1].key
         return found
 
-    async def _fetch(self, client: Client, day: int, ours: list[Entry], *, we_carry: bool) -> list[Line]:
+    async def _pages(self, client: Client, day: int, *, we_carry: bool) -> dict[str, Line]:
+        """The peer's statement of a day, by key."""
         lines: dict[str, Line] = {}
         after = ""
-        carrier = "sender" if we_carry else "receiver"
         for _ in range(MAX_PAGES):
-            answer = await self._ask(client, StatementReq(day=day, carrier=carrier, after=after))
+            request = StatementReq(day=day, carrier=_carrier(we_carry=we_carry), after=after)
+            answer = await self._ask(client, request)
             lines |= {line.key: line for line in answer.lines}
             after = answer.next
             if not after:
                 break
+        return lines
+
+    async def _asked_for(
+        self, client: Client, lines: dict[str, Line], ours: list[Entry], *, we_carry: bool
+    ) -> list[Line]:
+        """The statement, with what the peer has of our entries on another day or since."""
         missing = [entry.key.hex() for entry in ours if entry.key.hex() not in lines]
         for start in range(0, len(missing), PAGE):
             # The day 0 has no entries, so that only the keys are answered.
-            request = StatementReq(day=0, carrier=carrier, keys=missing[start : start + PAGE])
+            request = StatementReq(
+                day=0, carrier=_carrier(we_carry=we_carry), keys=missing[start : start + PAGE]
+            )
             answer = await self._ask(client, request)
             lines |= {line.key: line for line in answer.lines}
         return list(lines.values())
@@ -274,6 +285,10 @@ class Statements:
             return _answer_decoder.decode(content)
         except msgspec.DecodeError as error:
             raise CallError(CallFailure.MALFORMED, f"statement: {error}") from None
+
+
+def _carrier(*, we_carry: bool) -> str:
+    return "sender" if we_carry else "receiver"
 
 
 def _adopted(peer: Peer, line: Line, *, we_carry: bool) -> Entry:

@@ -15,6 +15,8 @@ import msgspec
 
 from quartier.engines.pools import Pool
 
+SUBJECT: Final = "lorawan.frames"
+"""NATS subject, with the municipality behind it: new lines of the frame log, as a JSON array."""
 _KEPT_LINES: Final = 20_000
 _COPY: Final = (
     "COPY lorawan_frame (at, municipality_id, device_id, dev_eui, dev_addr, direction, kind, outcome, counter, port,"

@@ -125,8 +125,10 @@ async def devices(
                 if device is not None:
                     directory.remove(eui)
                 continue
-            profile = known[row[3]]
-            if device is None:
+            profile = known.get(row[3])
+            if profile is None:
+                continue  # made a moment ago; the next look finds it
+            if device is None or device.id != row[0]:
                 device = Device(id=row[0], eui=eui, municipality=slugs[row[2]], profile=profile)
                 directory.add(device)
             device.municipality, device.profile = slugs[row[2]], profile

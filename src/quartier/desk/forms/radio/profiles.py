@@ -1,0 +1,226 @@
+"""Forms for device profiles and multicast groups."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from quartier.cities.models import Municipality
+from quartier.cities.rules import Actor
+from quartier.desk.access import RADIO, everywhere, within
+from quartier.desk.forms.base import DeskForm, offer
+from quartier.lorawan.frames.regions import EU868
+from quartier.lorawan.models import DeviceProfile, LoraDevice, MulticastGroup
+from quartier.twin.models import DeviceType
+
+_RATES: Final = [(index, EU868.data_rate_name(index)) for index in EU868.downlink_data_rates]
+
+
+def _frequencies(value: str) -> list[int]:
+    """Hz from MHz, separated by spaces or semicolons."""
+    found = []
+    for part in value.replace(";", " ").split():
+        try:
+            found.append(round(float(part.replace(",", ".")) * 1_000_000))
+        except ValueError:
+            raise forms.ValidationError(
+                _("„%(part)s“ ist keine Frequenz."), params={"part": part[:20]}
+            ) from None
+    return found
+
+
+def in_megahertz(frequencies_hz: list[int]) -> str:
+    """For the field."""
+    return " ".join(f"{one / 1e6:g}" for one in frequencies_hz)
+
+
+class _Refusing(DeskForm):
+    def refuse(self, error: ValueError) -> None:
+        """Show what the rule refused at its field, in the rule's own words."""
+        name = str(getattr(error, "field", ""))
+        self.add_error(name if name in self.fields else None, str(getattr(error, "message", error)))
+
+
+class ProfileForm(_Refusing):
+    """What devices of one make have in common on the radio."""
+
+    municipality = forms.ModelChoiceField(
+        label=_("Stadt"),
+        queryset=Municipality.objects.none(),
+        required=False,
+        empty_label=_("alle Städte"),
+        help_text=_("Ein Profil für alle Städte kann nur ändern, wer das in allen darf."),
+    )
+    key = forms.SlugField(
+        label=_("Kennung"), max_length=80, help_text=_("Kurz und fest, zum Beispiel muster-th1.")
+    )
+    name = forms.CharField(label=_("Name"), max_length=120)
+    mac_version = forms.ChoiceField(
+        label=_("LoRaWAN-Version"), choices=[(v, v) for v in DeviceProfile.MAC_VERSIONS], initial="1.0.3"
+    )
+    parameters_version = forms.CharField(
+        label=_("Regionale Parameter"), max_length=20, required=False, initial="RP002-1.0.4"
+    )
+    device_class = forms.ChoiceField(label=_("Klasse"), choices=DeviceProfile.Class.choices)
+    device_type = forms.ModelChoiceField(
+        label=_("Gerätetyp"),
+        queryset=DeviceType.objects.none(),
+        required=False,
+        empty_label=_("keiner"),
+        help_text=_("Gilt für neue Geräte, die selbst keinen nennen; zu ihm gehört der Codec."),
+    )
+    expected_interval_s = forms.IntegerField(
+        label=_("Erwarteter Abstand in Sekunden"), required=False, min_value=1, max_value=31_536_000
+    )
+    adr = forms.BooleanField(
+        label=_("Datenrate regeln (ADR)"),
+        required=False,
+        initial=True,
+        help_text=_("Nur für Geräte, die nicht bewegt werden."),
+    )
+    adr_margin_db = forms.FloatField(label=_("Reserve in dB"), initial=10, min_value=0, max_value=40)
+    rx1_delay_s = forms.IntegerField(label=_("RX1 nach s"), initial=1, min_value=1, max_value=15)
+    rx1_dr_offset = forms.IntegerField(
+        label=_("Abstand der Datenrate in RX1"), initial=0, min_value=0, max_value=5
+    )
+    rx2_data_rate = forms.TypedChoiceField(label=_("Datenrate in RX2"), choices=_RATES, coerce=int, initial=0)
+    rx2_frequency_mhz = forms.CharField(label=_("Frequenz in RX2 in MHz"), initial="869.525", max_length=20)
+    extra_frequencies_mhz = forms.CharField(
+        label=_("Weitere Funkkanäle in MHz"),
+        required=False,
+        max_length=100,
+        help_text=_("Höchstens fünf, durch Leerzeichen getrennt, zum Beispiel 867.1 867.3."),
+    )
+    abp_frequencies_mhz = forms.CharField(
+        label=_("Ab Werk eingestellte Funkkanäle in MHz"),
+        required=False,
+        max_length=100,
+        help_text=_("Nur für ABP-Geräte."),
+    )
+    status_interval_s = forms.IntegerField(
+        label=_("Batterie erfragen alle s"),
+        initial=86_400,
+        min_value=0,
+        max_value=31_536_000,
+        help_text=_("0: nie."),
+    )
+    class_c_timeout_s = forms.IntegerField(
+        label=_("Bei Klasse C auf Bestätigung warten, in s"), initial=5, min_value=1, max_value=120
+    )
+    MORE = (
+        "parameters_version", "adr_margin_db", "rx1_delay_s", "rx1_dr_offset", "rx2_data_rate", "rx2_frequency_mhz",
+        "extra_frequencies_mhz", "abp_frequencies_mhz", "status_interval_s", "class_c_timeout_s",
+    )  # fmt: skip
+
+    def __init__(self, actor: Actor, profile: DeviceProfile | None, *args: Any, **kwargs: Any) -> None:
+        if profile is not None:
+            kwargs["initial"] = {
+                name: getattr(profile, name) for name in self.base_fields if hasattr(profile, name)
+            } | {
+                "rx2_frequency_mhz": in_megahertz([profile.rx2_frequency_hz]),
+                "extra_frequencies_mhz": in_megahertz(profile.extra_frequencies_hz),
+                "abp_frequencies_mhz": in_megahertz(profile.abp_frequencies_hz),
+            }
+        super().__init__(*args, **kwargs)
+        offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))
+        offer(self, "device_type", DeviceType.objects.all())
+        if not everywhere(actor, RADIO):
+            self.fields["municipality"].required = True
+        if profile is not None:
+            del self.fields["key"]
+
+    def clean_rx2_frequency_mhz(self) -> list[int]:
+        """In Hz, one."""
+        found = _frequencies(self.cleaned_data["rx2_frequency_mhz"])
+        if len(found) != 1:
+            raise forms.ValidationError(_("Bitte eine Frequenz angeben."))
+        return found
+
+    def clean_extra_frequencies_mhz(self) -> list[int]:
+        """In Hz."""
+        return _frequencies(self.cleaned_data["extra_frequencies_mhz"])
+
+    def clean_abp_frequencies_mhz(self) -> list[int]:
+        """In Hz."""
+        return _frequencies(self.cleaned_data["abp_frequencies_mhz"])
+
+    def refuse(self, error: ValueError) -> None:
+        """The rule speaks of Hz, the form of MHz."""
+        if hasattr(error, "field"):
+            error.field = str(error.field).replace("_hz", "_mhz")
+        super().refuse(error)
+
+    def values(self) -> dict[str, Any]:
+        """The fields of the model."""
+        data = dict(self.cleaned_data)
+        data.pop("key", None)
+        data.pop("municipality")
+        data["rx2_frequency_hz"] = data.pop("rx2_frequency_mhz")[0]
+        data["extra_frequencies_hz"] = data.pop("extra_frequencies_mhz")
+        data["abp_frequencies_hz"] = data.pop("abp_frequencies_mhz")
+        return data
+
+
+class MembersForm(_Refusing):
+    """Which devices listen to a group."""
+
+    devices = forms.ModelMultipleChoiceField(
+        label=_("Geräte"),
+        queryset=LoraDevice.objects.none(),
+        required=False,
+        widget=forms.SelectMultiple(attrs={"size": 10}),
+        help_text=_("Nur Geräte der Klasse C. Mehrere wählen Sie mit der Strg-Taste."),
+    )
+
+    def __init__(self, group: MulticastGroup, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("initial", {"devices": list(group.devices.values_list("pk", flat=True))})
+        super().__init__(*args, **kwargs)
+        offer(
+            self,
+            "devices",
+            LoraDevice.objects.filter(municipality=group.municipality_id, profile__device_class="C").order_by(
+                "name"
+            ),
+        )
+
+
+class GroupForm(_Refusing):
+    """A new multicast group."""
+
+    municipality = forms.ModelChoiceField(
+        label=_("Stadt"), queryset=Municipality.objects.none(), empty_label=None
+    )
+    name = forms.CharField(label=_("Name"), max_length=120)
+    dev_addr = forms.CharField(
+        label=_("Adresse der Gruppe (McAddr)"),
+        required=False,
+        max_length=20,
+        help_text=_("Leer: wird ausgelost."),
+    )
+    key = forms.CharField(
+        label=_("Schlüssel der Gruppe (McKey)"),
+        max_length=60,
+        help_text=_("32 Zeichen aus 0–9 und a–f, wie er in den Geräten steht. Er wird nie wieder angezeigt."),
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}, render_value=False),
+    )
+    data_rate = forms.TypedChoiceField(label=_("Datenrate"), choices=_RATES, coerce=int, initial=0)
+    frequency_mhz = forms.CharField(label=_("Frequenz in MHz"), initial="869.525", max_length=20)
+
+    def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))
+
+    def clean_frequency_mhz(self) -> int:
+        """In Hz."""
+        found = _frequencies(self.cleaned_data["frequency_mhz"])
+        if len(found) != 1:
+            raise forms.ValidationError(_("Bitte eine Frequenz angeben."))
+        return found[0]
+
+    def refuse(self, error: ValueError) -> None:
+        """The rule speaks of Hz, the form of MHz."""
+        if hasattr(error, "field"):
+            error.field = str(error.field).replace("_hz", "_mhz")
+        super().refuse(error)

@@ -1,0 +1,73 @@
+"""What became of a downlink, told as it is: queued, sent by which gateway, acknowledged, or why not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from quartier.desk import words_radio
+from quartier.lorawan.models import Downlink, Gateway
+
+
+def sentences(downlink: Downlink) -> list[str]:
+    """One sentence for each thing that is known, in order."""
+    told = [_queued(downlink)]
+    state = Downlink.State(downlink.state)
+    if downlink.sent_at is not None:
+        told.append(_sent(downlink))
+    elif downlink.attempts and downlink.reason:
+        told.append(
+            _("Bisher %(n)d Versuch(e). Zuletzt: %(why)s.")
+            % {"n": downlink.attempts, "why": words_radio.failure(downlink.reason).title}
+        )
+    match state:
+        case Downlink.State.SENT if downlink.confirmed:
+            told.append(_("Das Gerät hat den Empfang noch nicht bestätigt."))
+        case Downlink.State.SENT:
+            told.append(
+                _("Ob das Gerät sie gehört hat, ist nicht bekannt: Eine Bestätigung wurde nicht verlangt.")
+            )
+        case Downlink.State.ACKNOWLEDGED:
+            told.append(_("Das Gerät hat den Empfang bestätigt."))
+        case Downlink.State.FAILED:
+            words = words_radio.failure(downlink.reason)
+            told.append(_("Gescheitert: %(why)s.") % {"why": words.title})
+            if words.advice:
+                told.append(str(words.advice))
+        case Downlink.State.CANCELLED:
+            told.append(_("Zurückgezogen, bevor sie gesendet wurde."))
+    return told
+
+
+def _queued(downlink: Downlink) -> str:
+    if downlink.state not in Downlink.OPEN:
+        return _("Aufgegeben am %(at)s von %(who)s.") % {
+            "at": _moment(downlink.created_at),
+            "who": downlink.requested_by,
+        }
+    if downlink.state == Downlink.State.SENDING:
+        return _("Wird gerade gesendet.")
+    device = downlink.device
+    if device is None or device.profile.device_class == "C":
+        return _("Wartet auf die nächste Gelegenheit; das Gerät hört immer.")
+    return _("Wartet, bis das Gerät das nächste Mal sendet; vorher hört es nicht zu.")
+
+
+def _sent(downlink: Downlink) -> str:
+    values = {"at": _moment(downlink.sent_at), "gateway": gateway_name(downlink), "peer": downlink.peer}
+    if downlink.peer:
+        return _("Gesendet am %(at)s über das Partnernetz %(peer)s.") % values
+    return _("Gesendet am %(at)s von %(gateway)s; das Gateway hat es bestätigt.") % values
+
+
+def gateway_name(downlink: Downlink) -> str:
+    """The gateway's name, or its EUI."""
+    found = Gateway.objects.filter(eui=downlink.gateway).values_list("name", flat=True).first()
+    return found or downlink.gateway or "–"
+
+
+def _moment(moment: datetime | None) -> str:
+    return date_format(localtime(moment), "SHORT_DATETIME_FORMAT") if moment is not None else "–"

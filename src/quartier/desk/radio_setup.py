@@ -1,0 +1,73 @@
+"""What has to be entered into a gateway so that it speaks to this installation, ready to copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from quartier.config import Config, config
+from quartier.lorawan.models import Gateway
+
+STAT_INTERVAL_S: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a gateway and its content."""
+
+    name: str
+    content: str
+
+
+def host(settings: Config | None = None) -> str:
+    """The name under which gateways reach us."""
+    return urlsplit((settings or config()).public_url).hostname or "localhost"
+
+
+def station_uri(settings: Config | None = None) -> str:
+    """Where a Basics Station connects (LNS)."""
+    settings = settings or config()
+    if settings.station_url:
+        return settings.station_url.rstrip("/")
+    scheme = "wss" if settings.station_certificate else "ws"
+    return f"{scheme}://{host(settings)}:{settings.station_port}"
+
+
+def files_of(gateway: Gateway, token: str = "") -> list[File]:
+    """The files of a gateway. ``token``: just made, or what stands for it."""
+    settings = config()
+    match gateway.protocol:
+        case Gateway.Protocol.STATION:
+            return [
+                File("tc.uri", station_uri(settings)),
+                File("tc.key", f"Authorization: Bearer {token or '…'}"),
+            ]
+        case Gateway.Protocol.GWMP:
+            conf = {
+                "gateway_conf": {
+                    "gateway_ID": gateway.eui.upper(),
+                    "server_address": host(settings),
+                    "serv_port_up": settings.radio_udp_port,
+                    "serv_port_down": settings.radio_udp_port,
+                    "keepalive_interval": 10,
+                    "stat_interval": STAT_INTERVAL_S,
+                    "push_timeout_ms": 100,
+                    "forward_crc_valid": True,
+                    "forward_crc_error": True,
+                    "forward_crc_disabled": False,
+                }
+            }
+            return [File("global_conf.json", json.dumps(conf, indent=2))]
+    topic = f"{settings.radio_mqtt_prefix}/gateway/{{{{ .GatewayID }}}}"
+    return [
+        File(
+            "chirpstack-gateway-bridge.toml",
+            "[integration]\n"
+            'marshaler="protobuf"\n'
+            "[integration.mqtt]\n"
+            f'event_topic_template="{topic}/event/{{{{ .EventType }}}}"\n'
+            f'command_topic_template="{topic}/command/#"\n',
+        )
+    ]

@@ -1,0 +1,119 @@
+"""Tags of the radio network's pages: states of gateways and downlinks, signal, addresses."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django import template
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+
+from quartier.desk import radio_frames, words_radio
+from quartier.desk.queries.radio.gateways import is_online
+from quartier.desk.templatetags.desk import badge
+from quartier.lorawan.models import Downlink, Gateway
+from quartier.lorawan.models_roaming import RoamingAgreement
+from quartier.twin.units import display_number
+
+register = template.Library()
+
+_DOWNLINK_STATES: Final = {
+    Downlink.State.QUEUED: "info",
+    Downlink.State.SENDING: "info",
+    Downlink.State.SENT: "success",
+    Downlink.State.ACKNOWLEDGED: "success",
+    Downlink.State.FAILED: "danger",
+    Downlink.State.CANCELLED: "info",
+}
+
+
+@register.simple_tag
+def radio_badge(kind: str, text: str) -> SafeString:
+    """A badge of any kind."""
+    return badge(kind, text)
+
+
+@register.simple_tag
+def gateway_state(gateway: Gateway) -> SafeString:
+    """Badge of a gateway's state; switched off wins over what was last known."""
+    if gateway.disabled:
+        return badge("info", _("abgeschaltet"))
+    if gateway.last_seen_at is None:
+        return badge("warning", _("noch nie gehört"))
+    return badge("success", _("verbunden")) if is_online(gateway) else badge("danger", _("nicht verbunden"))
+
+
+@register.simple_tag
+def downlink_state(downlink: Downlink) -> SafeString:
+    """Badge of a downlink's state."""
+    return badge(_DOWNLINK_STATES.get(Downlink.State(downlink.state), "info"), downlink.get_state_display())
+
+
+@register.filter
+def failure_words(code: str) -> words_radio.Words:
+    """Why a downlink failed, in words."""
+    return words_radio.failure(code)
+
+
+@register.filter
+def address(number: int | None) -> str:
+    """A DevAddr as it is printed."""
+    return f"{number:08x}" if number is not None else "–"
+
+
+@register.filter
+def eui(value: bytes | memoryview | None) -> str:
+    """An EUI that is kept as bytes."""
+    return bytes(value).hex() if value is not None else ""
+
+
+@register.filter
+def megahertz(frequency_hz: int | str) -> str:
+    """A frequency."""
+    return radio_frames.frequency_text(int(frequency_hz))
+
+
+@register.filter
+def rate(data_rate: int | None) -> str:
+    """A data rate."""
+    return radio_frames.rate_text(data_rate) if data_rate is not None else "–"
+
+
+@register.filter
+def in_hex(payload: bytes | memoryview) -> str:
+    """Bytes as two digits each."""
+    return bytes(payload).hex(" ")
+
+
+@register.filter
+def decibel(value: float | None) -> str:
+    """A ratio, with one decimal."""
+    return "–" if value is None else f"{display_number(value, 1, (get_language() or 'de')[:2])}\u00a0dB"
+
+
+@register.filter
+def data_class(name: str) -> str:
+    """What of a frame is shared, in words."""
+    return str(words_radio.DATA_CLASSES.get(name, name))
+
+
+@register.filter
+def shared_classes(names: str) -> str:
+    """What of a frame went to the peer, as the ledger lists it."""
+    return ", ".join(data_class(name) for name in names.replace(",", " ").split()) or "–"
+
+
+@register.simple_tag
+def agreement_state(agreement: RoamingAgreement) -> SafeString:
+    """Badge: in force, not signed, not yet, or over."""
+    now: datetime = timezone.now()
+    if agreement.valid_until is not None and agreement.valid_until <= now:
+        return badge("info", _("beendet"))
+    if agreement.signed_here_at is None or agreement.signed_there_at is None:
+        return badge("warning", _("noch nicht von beiden unterschrieben"))
+    return (
+        badge("info", _("gilt noch nicht")) if agreement.valid_from > now else badge("success", _("in Kraft"))
+    )
