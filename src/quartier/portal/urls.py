@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 from quartier.portal import account_views, map_views, open_data_views, sensor_views, views
+from quartier.portal.sensorthings.views import try_sensorthings
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("impressum/", views.imprint, name="imprint"),
@@ -14,6 +15,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("feedback/", views.feedback, name="feedback"),
     path("feedback/danke/", views.feedback_done, name="feedback-done"),
     path("daten/", open_data_views.open_data, name="open-data"),
+    path("schnittstellen/sensorthings/", try_sensorthings, name="sensorthings"),
     path("karte/grundkarte.json", map_views.base_map, name="base-map"),
     path("karte/bezirke.json", map_views.districts, name="districts"),
     path("mitmachen/sensor/", sensor_views.connect_sensor, name="connect-sensor"),

@@ -125,7 +125,7 @@ async def read(request: Request) -> Response:
     """GET and HEAD."""
     if not request.path_params.get("path", "").strip("/"):
         return _answer(request, orjson.dumps(service.document(base_of(request))))
-    if request.path_params["path"].strip("/") == "api":
+    if request.path_params["path"].strip("/") in ("openapi.json", "api"):
         return _answer(request, orjson.dumps(openapi.document(base_of(request))))
     reader: Reader = request.app.state.sensorthings
     asked = await understood(request)
