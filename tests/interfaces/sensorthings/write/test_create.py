@@ -248,6 +248,13 @@ async def test_prefer_decides_about_the_body(sta: Writing) -> None:
     assert answer.headers["location"].startswith(f"{BASE}/Locations(")
 
 
+BOW_TIE = [[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]
+
+
+def placed(kind: str, coordinates: Any) -> dict[str, Any]:
+    return location() | {"location": {"type": kind, "coordinates": coordinates}}
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("Things", {"description": ""}, "name: is missing; every Thing has it"),
     ("Things", {"name": "a", "description": "", "nane": 1}, "nane: a Thing has no such property"),
@@ -255,20 +262,22 @@ BAD: list[tuple[str, Any, str]] = [
     ("Things", {"name": "a\0b", "description": ""}, "name: the text contains a zero character"),
     ("Things", {"name": "a", "description": "", "properties": []}, "properties: expected an object, found a list"),
     ("Things", [], "expected a Thing as a JSON object, found a list"),
-    ("Locations", location() | {"location": {"type": "Point", "coordinates": [200, 5]}}, "location.coordinates[0]: the longitude 200"),
-    ("Locations", location() | {"location": {"type": "Point", "coordinates": [51, 95]}}, "location.coordinates[1]: the latitude 95"),
-    ("Locations", location() | {"location": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]}}, "location: the geometry is not valid: Self-intersection"),
+    ("Locations", placed("Point", [200, 5]), "location.coordinates[0]: the longitude 200"),
+    ("Locations", placed("Point", [51, 95]), "location.coordinates[1]: the latitude 95"),
+    ("Locations", placed("Polygon", [BOW_TIE]), "location: the geometry is not valid: Self-intersection"),
     ("Locations", location() | {"location": {"type": "Circle"}}, "location.type: expected one of Point"),
     ("Locations", location() | {"location": "POINT(1 2)"}, "location: expected GeoJSON, found a text"),
     ("Things", {"name": "a", "description": "", "Locations": [{"name": "x"}]}, "Locations[0].description: is missing"),
-    ("Things", thing(Datastreams=[datastream(unitOfMeasurement={"name": "x"})]), "Datastreams[0].unitOfMeasurement.symbol: is missing"),
+    ("Things", thing(Datastreams=[datastream(unitOfMeasurement={"name": "x"})]),
+     "Datastreams[0].unitOfMeasurement.symbol: is missing"),
     ("Things", thing(Datastreams=[datastream(Thing=thing())]), "Datastreams[0].Thing: is cyclic"),
     ("Things", thing(Datastreams=[{"@iot.id": "x"}]), "Datastreams[0].@iot.id: 'x' is no id of a Datastream"),
     ("Datastreams", datastream(), "Thing: is missing; every Datastream has it"),
     ("Datastreams", datastream(Thing={"@iot.id": 999}), "Thing: there is no Things(999)"),
     ("Observations", {"result": 1}, "Datastream: an Observation belongs to a Datastream or a MultiDatastream"),
     ("Observations", {"result": 1, "Datastream": {"@iot.id": 99}}, "Datastream: there is no Datastreams(99)"),
-    ("Things", {"name": "a", "description": "", "properties": {"municipality": "atlantis"}}, "properties.municipality: there is no municipality 'atlantis'"),
+    ("Things", {"name": "a", "description": "", "properties": {"municipality": "atlantis"}},
+     "properties.municipality: there is no municipality 'atlantis'"),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from quartier.cities.models import Municipality
+from quartier.cities.rules import NotAllowed
 from quartier.interfaces.sensorthings.write import rights, values
 from quartier.interfaces.sensorthings.write.body import Draft
 from quartier.interfaces.sensorthings.write.problems import BadField, Conflict, below
@@ -50,6 +51,8 @@ async def municipality(work: Work, draft: Draft, place: int | None) -> int | Non
     several = actor.municipalities(rights.WRITE) or actor.municipalities(rights.OBSERVE)
     if several is None or actor.municipalities(rights.WRITE) is None:
         several = frozenset(row[0] for row in await work.all("SELECT id FROM cities_municipality"))
+    if not several:
+        raise NotAllowed(rights.WRITE)
     if len(several) != 1:
         raise BadField(
             at,
