@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import html
 import json
 import re
-from collections.abc import AsyncIterator
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +20,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
+    from quartier.portal.sensorthings.programs import Program
     from tests.portal.data_scene import DataScene
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data", "fresh")]
@@ -200,3 +208,97 @@ async def test_other_pages_lead_here(client: httpx.AsyncClient, data: DataScene)
     assert '"name": "' + data.things["do-1"].name in answer_in(
         (await client.get(html.unescape(found[1]))).text
     )
+
+
+@pytest.fixture
+def address(data: DataScene) -> Iterator[str]:
+    """A real server, for programs outside of this process."""
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.embed import Server
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    from quartier.interfaces.sensorthings import api
+    from quartier.interfaces.sensorthings.read import Reader, read_pool
+    from quartier.interfaces.sensorthings.visibility import Observers
+    from tests.portal.data_scene import database_url
+
+    api.observers = Observers()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    up, stop = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        app = Starlette(routes=[Mount("/sensorthings", routes=api.routes)])
+        async with read_pool(database_url(), max_size=3) as pool:
+            app.state.sensorthings = Reader(pool)
+            server = Server(
+                app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, http=HTTPModes.http1, log_enabled=False
+            )  # fmt: skip
+            serving = asyncio.create_task(server.serve())
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    up.set()
+                await asyncio.sleep(0.05)
+            server.stop()  # type: ignore[no-untyped-call]
+            await serving
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert up.wait(60)
+    yield f"http://127.0.0.1:{port}"
+    stop.set()
+    thread.join(30)
+
+
+def run(program: Program) -> str:
+    """What a program prints."""
+    commands = {"curl": ["sh", "-c"], "javascript": ["node", "--input-type=module", "-e"]}
+    command = [*commands.get(program.key, [sys.executable, "-c"]), program.text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_offered_programs_run(address: str, data: DataScene) -> None:
+    from quartier.portal.sensorthings.ask import Question
+    from quartier.portal.sensorthings.programs import programs
+
+    question = Question.of("Things?$filter=contains(name,'''') eq false&$top=2&$orderby=name&$select=id,name")
+    offered = programs(question, address, "list")
+    assert [one.key for one in offered] == ["curl", "python", "frost", "javascript"]
+    numbers = {
+        str(thing.pk) for thing in data.things.values() if thing.public and thing.kind != "street_lamp"
+    }
+    assert len(numbers) > 4
+    found = {}
+    for program in offered:
+        if shutil.which(program.key.replace("javascript", "node")) or program.key in ("python", "frost"):
+            found[program.key] = run(program)
+    first = json.loads(found.pop("curl", '{"value": [1, 2]}'))
+    assert len(first["value"]) == 2
+    # All others follow the links to further pages.
+    for printed in found.values():
+        assert len(printed.strip().splitlines()) == len(numbers), printed
+    single = programs(Question.of("Things/$count"), address, "text")
+    assert [one.key for one in single] == ["curl", "python", "javascript"]
+    assert run(single[1]).strip() == str(len(numbers))
+
+
+@pytest.mark.parametrize(
+    ("text", "offered"),
+    [
+        ("Things(1)/Datastreams?$top=1", True),
+        ("Things?$orderby=name,id desc", False),
+        ("Things?$select=distinct:name", False),
+        ("Things?$resultFormat=dataArray", False),
+        ("Things(1)", False),
+    ],
+)
+def test_frost_client_only_where_it_can_ask(text: str, offered: bool) -> None:
+    from quartier.portal.sensorthings.ask import Question
+    from quartier.portal.sensorthings.programs import programs
+
+    assert ("frost" in [one.key for one in programs(Question.of(text), "http://x", "list")]) == offered

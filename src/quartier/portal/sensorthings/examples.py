@@ -47,7 +47,7 @@ def examples(series: Series | None) -> list[Example]:
         Example(
             "orte",
             _("Was wird wo gemessen?"),
-            "Things?$select=name,properties&$expand=Datastreams($select=name,unitOfMeasurement)&$top=5",
+            "Things?$select=name,properties&$expand=Datastreams($select=name,unitOfMeasurement)&$top=3",
             _("Orte mit ihren Messreihen in einer Antwort; $expand nimmt mit, was dazugehört."),
         ),
         Example(
@@ -151,7 +151,7 @@ def words() -> list[Word]:
             _("Was in der Stadt beobachtet wird: Station, Baum, Parkhaus."),
             "Things?$top=5",
         ),
-        Word("Location", _("Standort"), _("Wo ein Ort liegt, als Punkt auf der Karte."), "Locations?$top=5"),
+        Word("Location", _("Lage"), _("Wo ein Ort liegt, als Punkt auf der Karte."), "Locations?$top=5"),
         Word("Sensor", _("Gerät"), _("Womit gemessen oder wie gerechnet wird."), "Sensors?$top=5"),
         Word(
             "ObservedProperty",

@@ -23,8 +23,7 @@ def try_sensorthings(request: HttpRequest) -> HttpResponse:
     slugs = {city.slug for city in cities()}
     city = request.GET.get("stadt", "")
     city = city if city in slugs else ""
-    series = series_to_show(city)
-    offered = examples(series)
+    offered = examples(series_to_show(city))
     typed = request.GET.get("anfrage", "").strip()
     question = Question.of(typed or offered[0].text, city)
     base = base_url(request)
@@ -51,7 +50,6 @@ def try_sensorthings(request: HttpRequest) -> HttpResponse:
         ],
         "programs": programs(question, base, found.shape if found else "list"),
         "service": base + question.service,
-        "series": series.pk if series else 1,
         "openapi": f"{question.service}/openapi.json",
     }
     return render(request, "portal/pages/sensorthings.html", context)
