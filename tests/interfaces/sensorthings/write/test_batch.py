@@ -74,7 +74,7 @@ async def test_json_batch_with_references(sta: Writing) -> None:
 
 async def test_change_set_happens_whole_or_not_at_all(sta: Writing, pool: Pool) -> None:
     stream = datastream(Thing={"@iot.id": "$1"})
-    requests = [
+    requests: list[dict[str, Any]] = [
         {
             "id": "1",
             "atomicityGroup": "g",

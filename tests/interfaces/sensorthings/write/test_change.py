@@ -165,7 +165,7 @@ async def test_json_patch(sta: Writing) -> None:
         {"b": 1},
     )
     copies = [{"op": "copy", "from": "/properties", "path": f"/properties/p{n}"} for n in range(60)]
-    refused = [
+    refused: list[tuple[Any, str]] = [
         ([{"op": "test", "path": "/name", "value": "x"}], "[0]: test failed: /name has another value"),
         ([{"op": "remove", "path": "/nichts"}], "[0]: cannot be carried out"),
         ([{"op": "fliegen", "path": "/name"}], "[0]: cannot be carried out"),
@@ -180,7 +180,7 @@ async def test_json_patch(sta: Writing) -> None:
 
 
 async def test_what_cannot_be_written(sta: Writing, town: Town) -> None:
-    refused = [
+    refused: list[tuple[str, str, Any, int, str]] = [
         ("POST", "Things(1)", {}, 405, "POST to the set, without an id"),
         ("PATCH", "Things", {}, 405, "write an id behind it: Things(1)"),
         ("PATCH", "Things(999)", {}, 404, "there is no Things(999)"),

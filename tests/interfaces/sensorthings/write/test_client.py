@@ -48,10 +48,10 @@ def server(store: str) -> Any:
 
 def test_frost_client_creates_patches_queries_and_deletes(server: str, town: Town) -> None:
     import frost_sta_client as frost
-    from geojson import Point
+    from geojson import Point  # type: ignore[import-untyped]
     from requests.auth import HTTPBasicAuth
 
-    class Token(frost.AuthHandler):
+    class Token(frost.AuthHandler):  # type: ignore[misc]
         def add_auth_header(self) -> HTTPBasicAuth:
             return HTTPBasicAuth("operator", town.operator_token)
 

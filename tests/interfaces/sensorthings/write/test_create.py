@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -348,3 +349,17 @@ async def test_staplus_and_tasking_follow_from_the_model(sta: Writing, town: Tow
     assert (await sta.json(task))["taskingParameters"] == {"on": True}
     await sta.send("DELETE", made)
     assert (await sta.get(task)).status_code == 404
+
+
+async def test_many_at_once(sta: Writing, town: Town, pool: Pool) -> None:
+    """Transactions leave connections to the recorder, whatever the size of the pool."""
+    path = await sta.post("Datastreams", datastream(Thing={"@iot.id": town.world.thing.pk}))
+    minutes = [f"2026-07-01T12:{minute:02}:00Z" for minute in range(40)]
+    whole = [{"phenomenonTime": text, "result": 1.0, "parameters": {"a": 1}} for text in minutes]
+    short = [{"phenomenonTime": text.replace("T12", "T13"), "result": 1.0} for text in minutes]
+    answers = await asyncio.gather(
+        *(sta.send("POST", f"{path}/Observations", one) for one in whole + short),
+        *(sta.send("POST", "Things", thing(name=f"T {n}")) for n in range(10)),
+    )
+    assert {one.status_code for one in answers} == {201}
+    assert await rows(pool, "SELECT max(n) FROM twin_state") == [(80,)]

@@ -208,11 +208,14 @@ async def follow(work: Work, things: list[int]) -> None:
         district_id = await in_thread(
             _locate, municipality_id, lon, lat, rights.is_maker(work.who.actor, municipality_id)
         )
+        # The trigger that keeps a Location for a thing's coordinates has nothing to do: this is where they come from.
+        await work.run("SELECT set_config('quartier.location_posted', 'yes', true)")
         await work.run(
             "UPDATE twin_thing SET lon = %s, lat = %s, altitude_m = coalesce(%s, altitude_m), district_id = %s,"
             " updated_at = now() WHERE id = %s",
             [lon, lat, altitude_m, district_id, key],
         )
+        await work.run("SELECT set_config('quartier.location_posted', '', true)")
 
 
 def _locate(municipality_id: int, lon: float, lat: float, must_be_near: bool) -> int | None:
