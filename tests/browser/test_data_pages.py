@@ -62,6 +62,8 @@ PAGES = (
     "/messgroessen/air_temperature/",
     "/messgroessen/occupied/",
     "/vergleich/",
+    "/schnittstellen/sensorthings/",
+    "/schnittstellen/sensorthings/?anfrage=Observations?$filter=result gtt 20",
 )
 
 
@@ -233,3 +235,39 @@ def test_comparison_grows_without_scripts(open_page: OpenPage) -> None:
     page.get_by_role("link", name=re.compile("Hinzufügen ?: Bolmke, Ardeystraße, Lufttemperatur")).click()
     expect(page.locator(".q-figure__title").first).to_contain_text("im Mittel 3,0 °C niedriger als Markt")
     assert_fits(page)
+
+
+def test_try_sensorthings_with_the_keyboard(open_page: OpenPage) -> None:
+    page = open_page("/schnittstellen/sensorthings/")
+    page.wait_for_load_state("networkidle")
+    asked = page.get_by_label("Pfad und Bedingungen")
+    asked.fill("Things?$filter=nam eq 1")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    button = page.get_by_role("button", name="Fragen")
+    expect(button).to_be_focused()
+    assert focus_is_visible(page)
+    page.keyboard.press("Enter")
+    expect(page.locator(".q-try__place mark")).to_have_text("nam")
+    # The form stays as it is, and so does the focus; only the answer was exchanged.
+    expect(button).to_be_focused()
+    assert "anfrage=Things" in page.url
+    expect(page.locator(".q-try__examples [aria-current]")).to_have_count(0)
+    assert_accessible(page)
+    asked.fill("Things?$top=1&$select=id,name")
+    button.press("Enter")
+    expect(page.locator(".q-try__answer")).to_contain_text('"@iot.id"')
+    page.get_by_role("tab", name="JavaScript").click()
+    expect(page.locator("#als-javascript")).to_contain_text("new URLSearchParams")
+    page.go_back()
+    expect(page.locator(".q-try__place mark")).to_have_text("nam")
+
+
+def test_try_sensorthings_without_scripts(open_page: OpenPage) -> None:
+    page = open_page("/schnittstellen/sensorthings/", scripts=False, width=360)
+    page.get_by_label("Pfad und Bedingungen").fill("Datastreams/$count")
+    page.get_by_role("button", name="Fragen").click()
+    assert int(page.locator(".q-try__answer").inner_text()) > 5
+    page.get_by_role("link", name="Ein Jahr in Tageswerten").click()
+    expect(page.locator(".q-try__answer")).to_contain_text('"mean"')
+    expect(page.locator("#als-python")).to_contain_text("import httpx")

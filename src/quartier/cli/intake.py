@@ -17,16 +17,20 @@ async def main(stop: asyncio.Event) -> None:
     from quartier.intake.codecs.sandbox import CodecPool  # noqa: PLC0415
     from quartier.intake.interpreter import Interpreter  # noqa: PLC0415
     from quartier.intake.pipeline import Pipeline  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.mqtt.inlet import Inlet  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.mqtt.rights import topics_of  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.read import Reader, read_pool  # noqa: PLC0415
     from quartier.sources.service import tasks  # noqa: PLC0415
     from quartier.twin.record import Recorder  # noqa: PLC0415
 
     codecs = CodecPool(processes=config().codec_processes)
-    async with async_pool(name="intake") as pool:
+    async with async_pool(name="intake") as pool, read_pool(max_size=2) as reading:
         bus = await connect(name="intake")
         await codecs.start()
         recorder = Recorder(pool)
         await recorder.start()
         facts = catalogue.Catalogue()
+        inlet = Inlet(pool, Reader(reading))
         pipeline = Pipeline(pool, bus, recorder, Interpreter(pool, codecs, facts))
         try:
             await together(
@@ -34,7 +38,8 @@ async def main(stop: asyncio.Event) -> None:
                 {
                     "pipeline": pipeline.run(stop),
                     "catalogue": catalogue.listen(pool, facts, stop),
-                    **tasks(pool, bus, stop),
+                    "sensorthings": inlet.run(stop),
+                    **tasks(pool, bus, stop, further=topics_of, kept=[inlet.ready]),
                 },
             )
         finally:

@@ -1,5 +1,5 @@
 """The process ``worker``: what follows from recorded observations. Publishing, roll-ups, derived series, neighbour
-checks, replays, partitions and retention. Run as ``python -m quartier.cli.worker``."""
+checks, SensorThings by MQTT, replays, partitions and retention. Run as ``python -m quartier.cli.worker``."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ async def main(stop: asyncio.Event) -> None:
     from quartier.intake.codecs.sandbox import CodecPool  # noqa: PLC0415
     from quartier.intake.neighbours import check_neighbours  # noqa: PLC0415
     from quartier.intake.replay import Replayer  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.mqtt.leader import Leader  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.read import Reader, read_pool  # noqa: PLC0415
     from quartier.twin import rollups  # noqa: PLC0415
     from quartier.twin.derive import Deriver  # noqa: PLC0415
     from quartier.twin.publish import Publisher  # noqa: PLC0415
@@ -76,7 +78,10 @@ async def main(stop: asyncio.Event) -> None:
     # Recording goes before what follows from it: under a flood roll-ups and derived series lag, and catch up after it.
     os.nice(_NICE)
     codecs = CodecPool(processes=1)
-    async with async_pool(name="worker", statement_timeout_ms=120_000) as pool:
+    async with (
+        async_pool(name="worker", statement_timeout_ms=120_000) as pool,
+        read_pool(max_size=4) as reading,
+    ):
         bus = await connect(name="worker")
         recorder = Recorder(pool)
         await recorder.start()
@@ -88,6 +93,7 @@ async def main(stop: asyncio.Event) -> None:
                     "publisher": Publisher(pool).run(stop),
                     "rollups": rollups.run(pool, stop),
                     "deriver": Deriver(pool, bus, recorder, DERIVATIONS).run(stop),
+                    "sensorthings": Leader(pool, Reader(reading), bus).run(stop),
                     "replayer": Replayer(pool, bus, recorder, codecs).run(stop),
                     "neighbours": periodically(
                         stop, "neighbours", 300, lambda: check_neighbours(pool), first_s=60

@@ -121,6 +121,14 @@ REASONS: Final[dict[str, Words]] = {
             "Die Nachricht nennt eine Messgröße, die es hier nicht gibt. Vielleicht ist sie falsch geschrieben."
         ),
     ),
+    "sensorthings_invalid": Words(
+        _("SensorThings: unbrauchbare Nachricht"),
+        _("Eine über MQTT gesendete Nachricht ließ sich nicht speichern; die technische Angabe nennt die Stelle."),
+    ),
+    "sensorthings_rights": Words(
+        _("SensorThings: Recht fehlt"),
+        _("Wer die Nachricht über MQTT sandte, darf an dieses Ziel nicht schreiben."),
+    ),
     "bad_payload": Words(
         _("Nutzdaten unlesbar"),
         _("Die Bytes der Nachricht sind weder als Base64 noch hexadezimal richtig geschrieben."),
@@ -231,6 +239,9 @@ ACTIONS: Final[dict[str, Text]] = {
     "finding.confirmed": _("Befund bestätigt"),
     "finding.dismissed": _("Befund verworfen"),
     "finding.note": _("Notiz zum Befund"),
+    "sensorthings.create": _("über SensorThings angelegt"),
+    "sensorthings.change": _("über SensorThings geändert"),
+    "sensorthings.delete": _("über SensorThings gelöscht"),
 }
 
 

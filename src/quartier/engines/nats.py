@@ -25,6 +25,27 @@ from quartier.engines.nkeys import Issuer
 from quartier.engines.postgres import EngineError
 
 USER = "quartier"
+# SensorThings uses one topic for both directions: who publishes to it asks for an observation to be made, who
+# subscribes wants the finished ones. The broker leads what comes in to INCOMING, and what we send to OUTGOING back to
+# the topic, so that no client ever receives what another one merely claims.
+INCOMING = "sensorthings.in"
+OUTGOING = "sensorthings.out"
+_VERSIONS = ("v1//1", "v1//0")  # v1.1 and v1.0 as NATS writes them
+
+
+def _mappings() -> dict[str, str]:
+    """Where published subjects are led: the joint service, a city's, and both as a token's own."""
+    found = {}
+    for version in _VERSIONS:
+        for before, kept in (
+            ("", ""),
+            ("*.", "{{wildcard(1)}}."),
+            ("tokens.*.", "tokens.{{wildcard(1)}}."),
+            ("tokens.*.*.", "tokens.{{wildcard(1)}}.{{wildcard(2)}}."),
+        ):
+            found[f"{before}{version}.>"] = f"{INCOMING}.{kept}{version}.>"
+            found[f"{OUTGOING}.{before}{version}.>"] = f"{kept}{version}.>"
+    return found
 
 
 def find() -> Path:
@@ -104,6 +125,7 @@ def start(
         "server_name": "quartier",
         "listen": f"127.0.0.1:{port}",
         "max_payload": 1_048_576,
+        "mappings": _mappings(),
         "jetstream": {
             "store_dir": str(folder / "nats"),
             "max_memory_store": 67_108_864,
@@ -115,6 +137,8 @@ def start(
             "max_ack_pending": 1024,
             # What a killed subscriber did not acknowledge is delivered again after this time, not at its return.
             "ack_wait": "10s",
+            # A session whose client stays away so long is forgotten, and what was kept for it.
+            "consumer_inactive_threshold": "168h",
         },
         "authorization": {
             # Seconds for the answer of the auth callout, which may have to wait for the database.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 from quartier.portal import account_views, coverage_views, map_views, open_data_views, sensor_views, views
+from quartier.portal.sensorthings.views import try_sensorthings
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("impressum/", views.imprint, name="imprint"),
@@ -16,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("daten/", open_data_views.open_data, name="open-data"),
     path("funknetz/", coverage_views.radio_coverage, name="coverage"),
     path("funknetz/abdeckung.geojson", coverage_views.coverage_geojson, name="coverage-geojson"),
+    path("schnittstellen/sensorthings/", try_sensorthings, name="sensorthings"),
     path("karte/grundkarte.json", map_views.base_map, name="base-map"),
     path("karte/bezirke.json", map_views.districts, name="districts"),
     path("mitmachen/sensor/", sensor_views.connect_sensor, name="connect-sensor"),

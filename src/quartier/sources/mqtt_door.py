@@ -2,8 +2,9 @@
 
 A maker signs in with any user name and her token as password, and may publish to the topics of her own sensors. A
 network server signs in with the key of its source and the source's broker password, and may publish what that source
-reads, as soon as its connector has subscribed: a PUBACK has to be a promise. Nobody may subscribe, except a network
-server to its downlinks. A client whose token was revoked is out within the hour: every sign-in ends after that time.
+reads, as soon as its connector has subscribed: a PUBACK has to be a promise; and it may subscribe to its downlinks.
+Other rooms add topics of theirs for tokens, and for clients without any. A client whose token was revoked is out within
+the hour: every sign-in ends after that time.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import asyncio
 import hmac
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from django.db import DatabaseError
@@ -26,7 +28,7 @@ from quartier.engines.bus import Bus
 from quartier.engines.nkeys import Issuer, TokenFormatError, claims_of
 from quartier.sources import metrics
 from quartier.sources.connect.mqtt import CLIENT_PREFIX
-from quartier.sources.grants import look_up
+from quartier.sources.grants import Grant, look_up
 from quartier.sources.models import Source
 from quartier.sources.threads import in_thread
 
@@ -48,6 +50,23 @@ class SignInError(Exception):
         self.reason = reason
 
 
+class Topics(NamedTuple):
+    """Subjects that somebody may publish and subscribe to."""
+
+    publish: list[str]
+    subscribe: list[str]
+
+
+# What another room allows a token, or everybody (None).
+type Further = Callable[[Grant | None], Topics]
+_NOTHING: Final = Topics([], [])
+
+
+def nothing_more(_: Grant | None) -> Topics:
+    """No topics beside those of this room."""
+    return _NOTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What a client may do: subjects it may publish and subscribe to, and until when (Unix time)."""
@@ -64,25 +83,27 @@ def subject_of(topic: str) -> list[str]:
     return [subject[:-2], subject] if subject.endswith(".>") else [subject]
 
 
-def pass_of_token(token: str) -> Pass:
-    """What a maker's token allows. Raises SignInError."""
+def pass_of_token(token: str, further: Further = nothing_more) -> Pass:
+    """What a token allows: the topics of its maker's sensors, and ``further`` ones. Raises SignInError."""
     try:
         grant = look_up(token)
     except TokenError as error:
         raise SignInError("token", str(error)) from None
-    if not grant.actor.may("observations:write"):
+    more = further(grant)
+    if not grant.actor.may("observations:write") and not more.subscribe:
         raise SignInError("scope", "the token lacks the scope observations:write")
     topics = [
         f"{MAKER_TOPIC}/{device.external_id}"
         for device in grant.devices.values()
         if grant.actor.may("observations:write", device.municipality_id)
     ]
-    if not topics:
+    if not topics and not more.publish and not more.subscribe:
         raise SignInError("no_device", "no sensor is registered for this token")
     until = int(time.time()) + _LONGEST_S
     if grant.expires_at is not None:
         until = min(until, int(grant.expires_at.timestamp()))
-    return Pass(grant.actor.name, [subject for topic in topics for subject in subject_of(topic)], [], until)
+    publish = [subject for topic in topics for subject in subject_of(topic)]
+    return Pass(grant.actor.name, [*publish, *more.publish], list(more.subscribe), until)
 
 
 def pass_of_source(key: str, password: str) -> Pass:
@@ -104,7 +125,7 @@ def pass_of_source(key: str, password: str) -> Pass:
     )
 
 
-def decide(user: str, password: str, client: str, kind: str) -> Pass:
+def decide(user: str, password: str, client: str, kind: str, further: Further = nothing_more) -> Pass:
     """Let a client in, with what it may do. Raises SignInError."""
     if kind not in ("mqtt", "mqtt_ws", "mqtt_websocket"):
         raise SignInError("protocol", "only MQTT clients sign in here")
@@ -112,15 +133,19 @@ def decide(user: str, password: str, client: str, kind: str) -> Pass:
         # With our own client id somebody would take over our sessions, and the messages in them.
         raise SignInError("client_id", "client ids beginning with quartier- are ours")
     if password.startswith("qt_"):
-        return pass_of_token(password)
+        return pass_of_token(password, further)
+    if not user and not password and (open_ := further(None)).subscribe:
+        return Pass("anonymous", list(open_.publish), list(open_.subscribe), int(time.time()) + _LONGEST_S)
     return pass_of_source(user, password)
 
 
 class Door:
     """Answers the broker's questions until it is closed."""
 
-    def __init__(self, bus: Bus, issuer: Issuer) -> None:
+    def __init__(self, bus: Bus, issuer: Issuer, further: Further = nothing_more) -> None:
+        """``further`` says what other rooms allow."""
         self._bus = bus
+        self._further = further
         self._issuer = issuer
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._open: set[asyncio.Task[None]] = set()
@@ -165,6 +190,7 @@ class Door:
                 options.get("pass", ""),
                 info.get("mqtt_id", ""),
                 info.get("type", ""),
+                self._further,
                 timeout_s=4,
             )
         except SignInError as error:
@@ -205,7 +231,8 @@ class Door:
                 "exp": granted.until,
                 "jti": secrets.token_hex(8),
                 "nats": {
-                    "pub": {"allow": granted.publish},
+                    # An empty list would allow everything.
+                    "pub": {"allow": granted.publish} if granted.publish else {"deny": [">"]},
                     "sub": may_subscribe,
                     "subs": -1,
                     "data": -1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from quartier.config import config
@@ -13,7 +13,7 @@ from quartier.engines.pools import Pool
 from quartier.sources.connect import mqtt
 from quartier.sources.connectors import Connectors
 from quartier.sources.makers_bridge import Bridge
-from quartier.sources.mqtt_door import Door
+from quartier.sources.mqtt_door import Door, Further, nothing_more
 
 
 def tasks(
@@ -23,18 +23,24 @@ def tasks(
     *,
     own_broker: mqtt.OwnBroker | None = None,
     issuer: Issuer | None = None,
+    further: Further = nothing_more,
+    kept: Sequence[asyncio.Event] = (),
 ) -> dict[str, Coroutine[Any, Any, None]]:
-    """The tasks by name; each ends when ``stop`` is set."""
+    """The tasks by name; each ends when ``stop`` is set.
+
+    ``further`` are MQTT topics of other rooms; ``kept`` are set when those keep what is published there.
+    """
     own = own_broker or mqtt.own_broker()
     bridge = Bridge(pool, bus, own_broker=own)
-    door = Door(bus, issuer or Issuer.of(config().data))
+    door = Door(bus, issuer or Issuer.of(config().data), further)
 
     async def open_door() -> None:
         # Nobody is let in before messages are kept: a PUBACK without a subscriber would be an empty promise.
-        waiting = {asyncio.create_task(bridge.ready.wait()), asyncio.create_task(stop.wait())}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for one in waiting:
-            one.cancel()
+        for event in (bridge.ready, *kept):
+            waiting = {asyncio.create_task(event.wait()), asyncio.create_task(stop.wait())}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in waiting:
+                one.cancel()
         if not stop.is_set():
             await door.run(stop)
 

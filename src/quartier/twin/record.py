@@ -246,13 +246,17 @@ class Recorder:
             return Corrected(0, 0)
         found = list(unique.values())
         _check(found)
-        # Partitions are made on a connection of their own, outside of the transaction, and asked for anew: a statement
-        # that finds none would take the whole transaction with it.
-        months = _Months().missing(arrays.microseconds([row.time for row in found]))
-        async with self._pool.connection() as other:
-            await self._make_partitions(other, months)
+        # Partitions are made on a connection of their own, outside of the transaction.
+        if missing := self._months.missing(arrays.microseconds([row.time for row in found])):
+            async with self._pool.connection() as other:
+                await self._make_partitions(other, missing)
         parameters, _ = _parameters(found, publish=True, reason=reason)
-        return await _executed(connection, _CORRECT, parameters, len(found))
+        try:
+            return await _executed(connection, _CORRECT, parameters, len(found))
+        except psycopg.errors.CheckViolation:
+            # Retention dropped a month since we made it, and the transaction is lost; a second try makes it again.
+            self._months.known.clear()
+            raise psycopg.OperationalError("a month of observations has just been dropped") from None
 
     async def _write(self) -> None:
         while True:

@@ -1,4 +1,7 @@
-"""How this interface says no: ``{"code", "type", "message"}``, as FROST does, and never a 500."""
+"""How this interface says no: ``{"code", "type", "message"}``, as FROST does, and never a 500.
+
+Where a query is to blame for it, ``option`` and ``character`` (counted from 1) say where in its decoded text.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +33,25 @@ _TYPES = {401: 'Bearer realm="sensorthings"'}
 class Refusal(Exception):
     """An answer that says no."""
 
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: dict[str, str] | None = None,
+        place: dict[str, str | int] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = headers or {}
+        self.place = place or {}
 
     def response(self) -> Response:
         """The answer."""
         headers = OPEN | self.headers
         if self.status in _TYPES:
             headers["www-authenticate"] = _TYPES[self.status]
-        body = orjson.dumps({"code": self.status, "type": "error", "message": self.message})
+        body = orjson.dumps({"code": self.status, "type": "error", "message": self.message} | self.place)
         return Response(body, self.status, headers, media_type="application/json")
 
 
@@ -51,7 +61,7 @@ def refusal_of(error: Exception) -> Refusal:
         case Refusal():
             return error
         case QueryError():
-            return Refusal(400, str(error))
+            return Refusal(400, str(error), place=_place(error))
         case NotFound():
             return Refusal(404, str(error))
         case NotAllowed():
@@ -72,6 +82,12 @@ def refusal_of(error: Exception) -> Refusal:
             log.error("sensorthings.statement", error=type(error).__name__, text=_first_line(error))
             return Refusal(400, f"this query cannot be answered: {_first_line(error)}")
     raise error
+
+
+def _place(error: QueryError) -> dict[str, str | int]:
+    if error.at is None or not error.option:
+        return {}
+    return {"option": error.option, "character": error.at + 1}
 
 
 def _first_line(error: Exception) -> str:

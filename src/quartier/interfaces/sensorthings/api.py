@@ -59,7 +59,7 @@ def base_of(request: Request) -> str:
     """The address of the service that a request came to, as its answers name it."""
     root = config().base_url.rstrip("/")
     if not root:
-        scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
+        scheme = request.headers.get("x-forwarded-proto") or request.scope["scheme"]
         root = f"{'https' if scheme == 'https' else 'http'}://{request.headers.get('host', 'localhost')}"
     city = request.path_params.get("city", "")
     return f"{root}/sensorthings{f'/{city}' if city else ''}/{request.path_params['version']}"
@@ -125,7 +125,7 @@ async def read(request: Request) -> Response:
     """GET and HEAD."""
     if not request.path_params.get("path", "").strip("/"):
         return _answer(request, orjson.dumps(service.document(base_of(request))))
-    if request.path_params["path"].strip("/") == "api":
+    if request.path_params["path"].strip("/") in ("openapi.json", "api"):
         return _answer(request, orjson.dumps(openapi.document(base_of(request))))
     reader: Reader = request.app.state.sensorthings
     asked = await understood(request)

@@ -151,11 +151,9 @@ class Batch:
 
     def _address(self, item: Item) -> tuple[str, bytes]:
         url, _, query = item.url.partition("?")
+        url = _relative(url)
         if (found := _REFERENCE.match(url)) and found[1] != "batch":
-            made = self._known(found[1], "url")
-            url = made + url[found.end() :]
-        else:
-            url = _relative(url)
+            url = self._known(found[1], "url") + url[found.end() :]
         return unquote(url), query.encode()
 
     def _known(self, id_: str, at: str) -> str:

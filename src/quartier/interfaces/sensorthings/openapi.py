@@ -230,7 +230,13 @@ def _schemas() -> Json:
         },
         "Refusal": {
             "type": "object",
-            "properties": {"code": {"type": "integer"}, "type": {"const": "error"}, "message": _TEXT},
+            "properties": {
+                "code": {"type": "integer"},
+                "type": {"const": "error"},
+                "message": _TEXT,
+                "option": {"type": "string", "description": "What is to blame: an option, or path."},
+                "character": {"type": "integer", "minimum": 1, "description": "Where in its decoded text."},
+            },
             "required": ["code", "type", "message"],
         },
     }

@@ -1,4 +1,7 @@
-"""The service document: which sets there are, and what of the standards is spoken (18-088 section 9.2.1)."""
+"""The service document: which sets there are, and what of the standards is spoken (18-088 section 9.2.1).
+
+``docs/sensorthings-requirements.md`` says the same with the tests that show it; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,109 @@ _SENSING: Final = "http://www.opengis.net/spec/iot_sensing/1.1/req/"
 _STAPLUS: Final = "http://www.opengis.net/spec/sensorthings-staplus/1.0/conf/"
 _TASKING: Final = "http://www.opengis.net/spec/iot_tasking/1.0/req/"
 
-# Requirements that reading fulfils; other parts of the interface add theirs.
-READING: Final = tuple(
-    _SENSING + name
+# Every requirement that is met, by class; older clients look for classes, newer ones for requirements.
+_MET: Final = {
+    _SENSING: {
+        "datamodel": (
+            "entity-control-information/common-control-information",
+            *(
+                f"{entity}/{what}"
+                for entity in (
+                    "thing",
+                    "location",
+                    "historical-location",
+                    "datastream",
+                    "sensor",
+                    "observed-property",
+                    "observation",
+                    "feature-of-interest",
+                )
+                for what in ("properties", "relations")
+            ),
+        ),
+        "resource-path": ("resource-path-to-entities",),
+        "request-data": (
+            "order",
+            "expand",
+            "select",
+            "status-code",
+            "query-status-code",
+            "orderby",
+            "top",
+            "skip",
+            "count",
+            "filter",
+            "built-in-filter-operations",
+            "built-in-query-functions",
+            "pagination",
+        ),
+        "create-update-delete": (
+            "create-entity",
+            "link-to-existing-entities",
+            "deep-insert",
+            "deep-insert-status-code",
+            "update-entity",
+            "update-entity-put",
+            "update-entity-jsonpatch",
+            "delete-entity",
+            "historical-location-auto-creation",
+            "historical-location-manual-creation",
+        ),
+        "batch-request": ("batch-request",),
+        "multi-datastream": ("properties", "relations", "constraints"),
+        "data-array": ("data-array",),
+    },
+    _TASKING: {
+        "tasking-capability": ("properties", "relations"),
+        "task": ("properties", "relations"),
+        "actuator": ("properties", "relations"),
+    },
+}
+_STAPLUS_CLASSES: Final = ("core", "create", "update", "delete", "authentication")
+_FROST: Final = "https://fraunhoferiosb.github.io/FROST-Server/extensions/"
+# What FROST's users look for by the addresses of its documentation.
+_EXTENSIONS: Final = (
+    f"{_FROST}DeepSelect.html",
+    f"{_FROST}FilteredDelete.html",
+    f"{_FROST}GeoJSON-ResultFormat.html",
+    f"{_FROST}JsonBatchRequest.html",
+    f"{_FROST}ResponseMetadata.html",
+    f"{_FROST}SelectDistinct.html",
+    "https://github.com/INSIDE-information-systems/SensorThingsAPI/blob/master/CSV-ResultFormat/CSV-ResultFormat.md",
+)
+
+CLASSES: Final = ("core", "create", "update", "delete", "authentication")
+_FROST: Final = "https://fraunhoferiosb.github.io/FROST-Server/extensions/"
+# What FROST's users look for by the addresses of its documentation.
+_EXTENSIONS: Final = tuple(
+    f"{_FROST}{name}.html"
     for name in (
-        "datamodel",
-        "resource-path/resource-path-to-entities",
-        "request-data",
-        "multi-datastream",
-        "data-array/data-array",
+        "DeepSelect",
+        "FilteredDelete",
+        "GeoJSON-ResultFormat",
+        "JsonBatchRequest",
+        "ResponseMetadata",
+        "SelectDistinct",
     )
 )
 
-# Requirements that writing fulfils.
-WRITING: Final = tuple(
-    _SENSING + name
-    for name in (
-        "create-update-delete",
-        "create-update-delete/update-entity-put",
-        "create-update-delete/update-entity-jsonpatch",
-        "create-update-delete/historical-location-auto-creation",
-        "batch-request",
-        "batch-request/batch-request",
-        "data-array/create-observations",
-    )
+CLASSES: Final = tuple(standard + one for standard, classes in _MET.items() for one in classes)
+CONFORMANCE: Final = (
+    *CLASSES,
+    *(
+        f"{standard}{one}/{requirement}"
+        for standard, classes in _MET.items()
+        for one, requirements in classes.items()
+        for requirement in requirements
+    ),
+    *(_STAPLUS + one for one in _STAPLUS_CLASSES),
+    *_EXTENSIONS,
 )
 
 
-def document(base: str, further: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The answer to the root of a service at ``base``; ``further`` requirements beside those of reading."""
+def document(base: str) -> dict[str, Any]:
+    """The answer to the root of a service at ``base``."""
     return {
         "value": [{"name": one.set, "url": f"{base}/{one.set}"} for one in ENTITIES],
-        "serverSettings": {"conformance": [*READING, *WRITING, *further], "functions": {}},
+        "serverSettings": {"conformance": list(CONFORMANCE), "functions": {}},
     }

@@ -38,6 +38,7 @@ from quartier.portal.presentation import (
     where_measured,
 )
 from quartier.portal.rows import Row, Shown, properties_by_slug, rows_of, show, wanted_properties
+from quartier.portal.sensorthings.show import try_address
 from quartier.twin import queries
 from quartier.twin.models import Deployment, Series, Thing
 from quartier.twin.queries import Latest
@@ -210,6 +211,14 @@ def _doubts(series: Series, found: Window) -> list[Doubt]:
     return [Doubt(r.time, text_of(prop, r.result, r.value), reasons(prop, r.flags)) for r in readings]
 
 
+def _sensorthings(thing: Thing) -> str:
+    """Where its values can be asked for as programs do; that page asks as nobody, so only for what is public."""
+    if not thing.public:
+        return ""
+    newest = "Observations($top=1;$orderby=phenomenonTime desc)"
+    return try_address(f"Things({thing.pk})?$expand=Datastreams($expand={newest})")
+
+
 def _downloads(thing: Thing, found: Window, today: date) -> dict[str, str]:
     first = timezone.localtime(found.since, ZONE).date()
     query = urlencode(
@@ -295,6 +304,7 @@ def thing_page(request: HttpRequest, municipality: str, key: str) -> HttpRespons
         "nearby": _nearby(actor, thing),
         "dataset": dataset_of(thing),
         "downloads": _downloads(thing, found, today),
+        "sensorthings": _sensorthings(thing),
         "compare": f"/vergleich/?reihe={chosen.pk}" if chosen else "",
         "coordinates": f"{thing.lat:.5f}, {thing.lon:.5f}"
         if thing.lat is not None and thing.lon is not None

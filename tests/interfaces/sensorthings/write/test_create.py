@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -248,6 +249,13 @@ async def test_prefer_decides_about_the_body(sta: Writing) -> None:
     assert answer.headers["location"].startswith(f"{BASE}/Locations(")
 
 
+BOW_TIE = [[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]
+
+
+def placed(kind: str, coordinates: Any) -> dict[str, Any]:
+    return location() | {"location": {"type": kind, "coordinates": coordinates}}
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("Things", {"description": ""}, "name: is missing; every Thing has it"),
     ("Things", {"name": "a", "description": "", "nane": 1}, "nane: a Thing has no such property"),
@@ -255,20 +263,22 @@ BAD: list[tuple[str, Any, str]] = [
     ("Things", {"name": "a\0b", "description": ""}, "name: the text contains a zero character"),
     ("Things", {"name": "a", "description": "", "properties": []}, "properties: expected an object, found a list"),
     ("Things", [], "expected a Thing as a JSON object, found a list"),
-    ("Locations", location() | {"location": {"type": "Point", "coordinates": [200, 5]}}, "location.coordinates[0]: the longitude 200"),
-    ("Locations", location() | {"location": {"type": "Point", "coordinates": [51, 95]}}, "location.coordinates[1]: the latitude 95"),
-    ("Locations", location() | {"location": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]}}, "location: the geometry is not valid: Self-intersection"),
+    ("Locations", placed("Point", [200, 5]), "location.coordinates[0]: the longitude 200"),
+    ("Locations", placed("Point", [51, 95]), "location.coordinates[1]: the latitude 95"),
+    ("Locations", placed("Polygon", [BOW_TIE]), "location: the geometry is not valid: Self-intersection"),
     ("Locations", location() | {"location": {"type": "Circle"}}, "location.type: expected one of Point"),
     ("Locations", location() | {"location": "POINT(1 2)"}, "location: expected GeoJSON, found a text"),
     ("Things", {"name": "a", "description": "", "Locations": [{"name": "x"}]}, "Locations[0].description: is missing"),
-    ("Things", thing(Datastreams=[datastream(unitOfMeasurement={"name": "x"})]), "Datastreams[0].unitOfMeasurement.symbol: is missing"),
+    ("Things", thing(Datastreams=[datastream(unitOfMeasurement={"name": "x"})]),
+     "Datastreams[0].unitOfMeasurement.symbol: is missing"),
     ("Things", thing(Datastreams=[datastream(Thing=thing())]), "Datastreams[0].Thing: is cyclic"),
     ("Things", thing(Datastreams=[{"@iot.id": "x"}]), "Datastreams[0].@iot.id: 'x' is no id of a Datastream"),
     ("Datastreams", datastream(), "Thing: is missing; every Datastream has it"),
     ("Datastreams", datastream(Thing={"@iot.id": 999}), "Thing: there is no Things(999)"),
     ("Observations", {"result": 1}, "Datastream: an Observation belongs to a Datastream or a MultiDatastream"),
     ("Observations", {"result": 1, "Datastream": {"@iot.id": 99}}, "Datastream: there is no Datastreams(99)"),
-    ("Things", {"name": "a", "description": "", "properties": {"municipality": "atlantis"}}, "properties.municipality: there is no municipality 'atlantis'"),
+    ("Things", {"name": "a", "description": "", "properties": {"municipality": "atlantis"}},
+     "properties.municipality: there is no municipality 'atlantis'"),
 ]  # fmt: skip
 
 
@@ -339,3 +349,17 @@ async def test_staplus_and_tasking_follow_from_the_model(sta: Writing, town: Tow
     assert (await sta.json(task))["taskingParameters"] == {"on": True}
     await sta.send("DELETE", made)
     assert (await sta.get(task)).status_code == 404
+
+
+async def test_many_at_once(sta: Writing, town: Town, pool: Pool) -> None:
+    """Transactions leave connections to the recorder, whatever the size of the pool."""
+    path = await sta.post("Datastreams", datastream(Thing={"@iot.id": town.world.thing.pk}))
+    minutes = [f"2026-07-01T12:{minute:02}:00Z" for minute in range(40)]
+    whole = [{"phenomenonTime": text, "result": 1.0, "parameters": {"a": 1}} for text in minutes]
+    short = [{"phenomenonTime": text.replace("T12", "T13"), "result": 1.0} for text in minutes]
+    answers = await asyncio.gather(
+        *(sta.send("POST", f"{path}/Observations", one) for one in whole + short),
+        *(sta.send("POST", "Things", thing(name=f"T {n}")) for n in range(10)),
+    )
+    assert {one.status_code for one in answers} == {201}
+    assert await rows(pool, "SELECT max(n) FROM twin_state") == [(80,)]

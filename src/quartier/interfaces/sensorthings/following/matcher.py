@@ -115,11 +115,9 @@ class Matcher:
         facts = self._facts.get(one.series)
         if facts is None:
             return ()
-        if facts.multi is None:
-            own = self._by_series.get(one.series, ())
-        else:
-            # A component is no Datastream.
-            own = self._by_multi.get(facts.multi, ())
+        # A component of a MultiDatastream is no Datastream.
+        index, key = (self._by_series, one.series) if facts.multi is None else (self._by_multi, facts.multi)
+        own = index.get(key, ())
         return (*own, *self._any) if self._any else own
 
     def _sort(
@@ -176,9 +174,7 @@ class Matcher:
         found.sort(key=lambda one: one[0])
         return [match for _, match in found], failed
 
-    async def _rows(
-        self, form: Form, keys: list[tuple[int, datetime]]
-    ) -> list[tuple[int, datetime, bytes]]:
+    async def _rows(self, form: Form, keys: list[tuple[int, datetime]]) -> list[tuple[int, datetime, bytes]]:
         statement = self._statements.get(form)
         if statement is None:
             if len(self._statements) >= _MOST_FORMS:

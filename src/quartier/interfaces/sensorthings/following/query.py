@@ -89,9 +89,8 @@ def _place(segments: tuple[Segment, ...]) -> tuple[int | None, int | None, str |
         return (int(key[0]), None, key[1], False) if key is not None else (None, None, None, False)
     if last.name == "Observations" and last.key is None:
         before = segments[-2]
-        if isinstance(before.key, int):
-            if before.name in ("Datastreams", "MultiDatastreams"):
-                one = before.key if before.name == "Datastreams" else None
-                many = before.key if before.name == "MultiDatastreams" else None
-                return one, many, None, len(segments) == 2
+        if isinstance(before.key, int) and before.name in ("Datastreams", "MultiDatastreams"):
+            one = before.key if before.name == "Datastreams" else None
+            many = before.key if before.name == "MultiDatastreams" else None
+            return one, many, None, len(segments) == 2
     return None, None, None, False

@@ -311,15 +311,21 @@ async def change_property(work: Work, key: int, posted: Mapping[str, Any]) -> No
         details["description"] = ""
     await work.update("twin_observedproperty", key, columns)
     if details:
-        sets = ", ".join(f"{name} = excluded.{name}" for name in details)
+        # Details that are not named stay as they are.
         await work.run(
-            "INSERT INTO sensorthings_propertydetails (observed_property_id, description, definition, properties)"
-            f" VALUES (%s, '', %s, %s) ON CONFLICT (observed_property_id) DO UPDATE SET {sets}",
-            [
-                key,
-                details.get("definition", ""),
-                Jsonb(details["properties"]) if details.get("properties") is not None else None,
-            ],
+            "INSERT INTO sensorthings_propertydetails AS x (observed_property_id, description, definition, properties)"
+            " VALUES (%(key)s, '', %(definition)s, %(properties)s) ON CONFLICT (observed_property_id) DO UPDATE SET"
+            " description = CASE WHEN %(described)s THEN '' ELSE x.description END,"
+            " definition = CASE WHEN %(defined)s THEN excluded.definition ELSE x.definition END,"
+            " properties = CASE WHEN %(more)s THEN excluded.properties ELSE x.properties END",
+            {
+                "key": key,
+                "definition": details.get("definition", ""),
+                "properties": Jsonb(details["properties"]) if details.get("properties") is not None else None,
+                "described": "description" in details,
+                "defined": "definition" in details,
+                "more": "properties" in details,
+            },
         )
 
 

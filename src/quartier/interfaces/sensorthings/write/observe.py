@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 REASON: Final = "SensorThings: another result for the same time"
 # A recorder waits for a store that is away; a client is not kept waiting that long, and may send again.
 WAIT_S: Final = 20.0
+# Transactions at once; the others of the pool's connections stay with the recorder and short questions.
+_TRANSACTIONS: Final = 4
 _STATES: Final = 100_000
 _STATE_READINGS: Final = 12
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -136,6 +138,7 @@ class Intake:
         self._pool = pool
         self._recorder: Recorder | None = None
         self._starting = asyncio.Lock()
+        self.transactions = asyncio.Semaphore(_TRANSACTIONS)
         self._states: dict[int, quality.SeriesState | None] = {}
         self._features: set[tuple[int, int]] = set()
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from quartier.cities.models import Municipality
+from quartier.cities.rules import NotAllowed
 from quartier.interfaces.sensorthings.write import rights, values
 from quartier.interfaces.sensorthings.write.body import Draft
 from quartier.interfaces.sensorthings.write.problems import BadField, Conflict, below
@@ -50,6 +51,8 @@ async def municipality(work: Work, draft: Draft, place: int | None) -> int | Non
     several = actor.municipalities(rights.WRITE) or actor.municipalities(rights.OBSERVE)
     if several is None or actor.municipalities(rights.WRITE) is None:
         several = frozenset(row[0] for row in await work.all("SELECT id FROM cities_municipality"))
+    if not several:
+        raise NotAllowed(rights.WRITE)
     if len(several) != 1:
         raise BadField(
             at,
@@ -205,11 +208,14 @@ async def follow(work: Work, things: list[int]) -> None:
         district_id = await in_thread(
             _locate, municipality_id, lon, lat, rights.is_maker(work.who.actor, municipality_id)
         )
+        # The trigger that keeps a Location for a thing's coordinates has nothing to do: this is where they come from.
+        await work.run("SELECT set_config('quartier.location_posted', 'yes', true)")
         await work.run(
             "UPDATE twin_thing SET lon = %s, lat = %s, altitude_m = coalesce(%s, altitude_m), district_id = %s,"
             " updated_at = now() WHERE id = %s",
             [lon, lat, altitude_m, district_id, key],
         )
+        await work.run("SELECT set_config('quartier.location_posted', '', true)")
 
 
 def _locate(municipality_id: int, lon: float, lat: float, must_be_near: bool) -> int | None:

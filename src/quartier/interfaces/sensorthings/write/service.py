@@ -331,9 +331,12 @@ class Writer:
                 return entity, key
             raise NotFound(f"there is no {address(entity, key)}")
         path = format_resource(Resource(segments))
-        asked = self._asked(work, path, b"$select=id&$resultMetadata=none")
+        asked = self._asked(work, path, b"")
+        if asked.plan.kind == "property":
+            message = f"{segments[-1].name} is changed by PATCH of its {asked.plan.entity.name}"
+            raise Refusal(405, message, {"allow": "GET"})
         if asked.plan.kind != "entity":
-            raise Refusal(405, f"{path} is no entity", {"allow": "GET"})
+            raise Refusal(405, f"{path} is a set; write an id behind it", {"allow": "GET, POST"})
         found = orjson.loads(await self._row(work, path, b"$select=id&$resultMetadata=none"))
         return asked.plan.entity, body.key(asked.plan.entity, found["@iot.id"], "")
 

@@ -262,7 +262,7 @@ def point_of(value: Any, encoding: str) -> tuple[float, float, float | None] | N
 
 # -- units
 
-_UCUM: Final = re.compile(r"(?:.*(?:ucum[:#/]|UCUM/0/|UCUM#))?([^\s/#:][^\s]*)", re.IGNORECASE)
+_UCUM: Final = re.compile(r"ucum(?:/0/|[:#/])(\S+)\Z", re.IGNORECASE)
 
 
 def unit(value: Any, at: str) -> dict[str, Any]:
@@ -285,7 +285,7 @@ def ucum(posted: dict[str, Any] | None) -> str:
     symbol = (posted.get("symbol") or "").strip()
     definition = (posted.get("definition") or "").strip()
     candidates = []
-    if "ucum" in definition.lower() and (found := _UCUM.fullmatch(definition)):
+    if (found := _UCUM.search(definition)) is not None:
         candidates.append(found[1])
     candidates += [units.from_label(symbol), symbol]
     for one in candidates:

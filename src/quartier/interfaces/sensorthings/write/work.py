@@ -28,11 +28,8 @@ from quartier.interfaces.sensorthings.write.problems import BadField, Conflict
 from quartier.interfaces.sensorthings.write.streams import Series, Stream, Streams
 from quartier.twin.record import Observation
 
-# Whoever posts says himself where a thing is and what measures it, so that the triggers of the store need not.
-_POSTED: Final = (
-    "SELECT set_config('quartier.location_posted', 'yes', true),"
-    " set_config('quartier.series_posted', 'yes', true)"
-)
+# Who posts a Datastream says himself what measures it, so that the trigger of imported series need not.
+_POSTED: Final = "SELECT set_config('quartier.series_posted', 'yes', true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +166,7 @@ class Work:
 async def transaction(pool: Pool, who: Who, intake: Intake, known: Streams) -> AsyncIterator[Work]:
     """Everything in it happens, or nothing. Raises Refusal for what the store refuses."""
     try:
-        async with pool.connection() as connection, connection.transaction():
+        async with intake.transactions, pool.connection() as connection, connection.transaction():
             await connection.execute(_POSTED)
             work = Work(connection, who, intake, known)
             yield work

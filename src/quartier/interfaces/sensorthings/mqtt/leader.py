@@ -1,0 +1,277 @@
+"""What was recorded is published to the topics that somebody wants. One process does it at a time.
+
+It follows the stream ``observed`` with a durable position, which moves on only when the broker has every message of a
+batch: a crash repeats messages and loses none. A topic is noticed a moment after somebody subscribed; what was read
+from the stream in that moment is kept in mind and looked through again for it, so that nothing between is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import aiomqtt
+import nats.errors
+import orjson
+import psycopg
+import structlog
+from django.db import DatabaseError
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import Error as JetStreamError
+from psycopg_pool import PoolTimeout
+
+from quartier.cities.rules import NOBODY
+from quartier.cities.tokens import TokenError
+from quartier.engines.bus import OBSERVED, Bus
+from quartier.engines.pools import Pool
+from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
+from quartier.interfaces.sensorthings.following.matcher import Match, Matcher, Reading, readings
+from quartier.interfaces.sensorthings.following.query import Query, understand
+from quartier.interfaces.sensorthings.mqtt import metrics, rights, topics
+from quartier.interfaces.sensorthings.mqtt.newest import newest
+from quartier.interfaces.sensorthings.mqtt.outlet import Message, Outlet
+from quartier.interfaces.sensorthings.mqtt.topics import Topic
+from quartier.interfaces.sensorthings.mqtt.wanted import Wanted
+from quartier.interfaces.sensorthings.query.errors import QueryError
+from quartier.interfaces.sensorthings.read import Reader
+from quartier.interfaces.sensorthings.visibility import Observers
+from quartier.sources.connect.mqtt import OwnBroker, own_broker
+from quartier.sources.threads import in_thread
+from quartier.twin.alone import alone
+
+log = structlog.get_logger(__name__)
+
+LOCK: Final = 0x5175_0009
+CONSUMER: Final = "sensorthings-mqtt"
+MOST_TOPICS: Final = 50_000
+_BATCH: Final = 200
+_LOOK_EVERY_S: Final = 0.25
+_KEPT_IN_MIND_S: Final = 20.0
+_KEPT_IN_MIND: Final = 200_000
+_RIGHTS_AGAIN_S: Final = 15.0
+
+
+@dataclass(slots=True)
+class _Followed:
+    topic: Topic
+    query: Query
+
+
+class Leader:
+    """Publishes observations by MQTT."""
+
+    def __init__(self, pool: Pool, reader: Reader, bus: Bus, *, broker: OwnBroker | None = None) -> None:
+        self._pool = pool
+        self._reader = reader
+        self._bus = bus
+        self._broker = broker
+        self._observers = Observers()
+        self._matcher = Matcher(reader)
+        self._followed: dict[str, _Followed] = {}
+        self._topic_of: dict[Query, Topic] = {}
+        self._refused: set[str] = set()
+        self._rights_at_s = 0.0
+        self._eyes: dict[tuple[int | None, str], Eyes] = {}
+        # What was read from the stream, with the time of reading.
+        self._mind: deque[tuple[float, list[Reading]]] = deque()
+        self._in_mind = 0
+        # Matching a batch and taking in new topics exclude each other: a reading is in the batch or in mind.
+        self._turn = asyncio.Lock()
+        self.following = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until ``stop``; survives restarts of PostgreSQL and NATS."""
+        while not stop.is_set():
+            try:
+                async with alone(self._pool, LOCK) as connection:
+                    if connection is not None:
+                        await self._lead(stop)
+            except (
+                psycopg.Error,
+                PoolTimeout,
+                DatabaseError,
+                nats.errors.Error,
+                JetStreamError,
+                aiomqtt.MqttError,
+                OSError,
+            ) as error:
+                log.warning("sensorthings.mqtt_retry", error=str(error).strip() or type(error).__name__)
+            finally:
+                self.following.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        broker = self._broker or own_broker()
+        async with Outlet(broker) as outlet, Wanted(self._bus).watching() as wanted:
+            # Before the first message is read: whoever waited through a restart misses nothing.
+            await self._look(outlet, await wanted.now(), time.monotonic())
+            looking = asyncio.create_task(self._keep_looking(outlet, wanted))
+            publishing = asyncio.create_task(self._publish(outlet, stop))
+            self.following.set()
+            try:
+                await asyncio.wait({looking, publishing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (looking, publishing):
+                    task.cancel()
+                ended = await asyncio.gather(looking, publishing, return_exceptions=True)
+            for one in ended:
+                if isinstance(one, Exception):
+                    raise one
+
+    # -- what is wanted
+
+    async def _keep_looking(self, outlet: Outlet, wanted: Wanted) -> None:
+        since_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            began_s = time.monotonic()
+            await self._look(outlet, await wanted.now(), since_s)
+            since_s = began_s
+
+    async def _look(self, outlet: Outlet, found: set[str], since_s: float) -> None:
+        """Take in what is wanted now; topics that are new may have missed what was read after ``since_s``."""
+        async with self._turn:
+            if time.monotonic() - self._rights_at_s > _RIGHTS_AGAIN_S:
+                await self._look_at_rights_again()
+            for text in self._followed.keys() - found:
+                await self._leave(outlet, text)
+            self._refused &= found
+            new: list[Query] = []
+            for text in found - self._followed.keys() - self._refused:
+                if len(self._followed) >= MOST_TOPICS:
+                    log.warning("sensorthings.mqtt_too_many", topics=len(found))
+                    break
+                if (query := await self._take_in(outlet, text)) is not None:
+                    new.append(query)
+            metrics.WANTED.set(len(self._followed))
+            if new:
+                missed = [
+                    one for at_s, batch in self._mind if at_s >= since_s - 2 * _LOOK_EVERY_S for one in batch
+                ]
+                await self._send(outlet, missed, new)
+
+    async def _take_in(self, outlet: Outlet, text: str) -> Query | None:
+        """Begin to follow a topic; say to whoever wants it what is wrong with it."""
+        topic = topics.parse(text)
+        assert topic is not None  # noqa: S101 (others were not taken for ours)
+        try:
+            query = await self._understood(topic)
+        except (QueryError, NotFound, TokenError) as error:
+            await self._refuse(outlet, topic, 404 if isinstance(error, NotFound) else 400, str(error))
+            return None
+        self._followed[text] = _Followed(topic, query)
+        self._topic_of[query] = topic
+        self._matcher.add(query)
+        if topic.retain and (body := await newest(self._reader, topic, query)) is not None:
+            await outlet.send([Message(text, body, retain=True)])
+        return query
+
+    async def _understood(self, topic: Topic) -> Query:
+        resource, options = topic.parsed()
+        return understand(resource, options, await self._eyes_of(topic), topic.base)
+
+    async def _eyes_of(self, topic: Topic) -> Eyes:
+        key = (topic.token_id, topic.city)
+        if key not in self._eyes:
+            actor = await in_thread(rights.reader_of, topic) if topic.token_id is not None else NOBODY
+            self._eyes[key] = await self._observers.eyes(actor, topic.city)
+        return self._eyes[key]
+
+    async def _refuse(self, outlet: Outlet, topic: Topic, code: int, reason: str) -> None:
+        self._refused.add(topic.text)
+        metrics.REFUSED_TOPICS.inc()
+        log.info("sensorthings.mqtt_topic_refused", topic=topic.text[:200], reason=reason[:200])
+        if "#" in topic.text or "+" in topic.text.split("/"):
+            return  # nobody can publish to a pattern
+        body = orjson.dumps({"code": code, "type": "error", "message": reason})
+        await outlet.send([Message(topic.text, body)])
+
+    async def _leave(self, outlet: Outlet, text: str) -> None:
+        one = self._followed.pop(text)
+        del self._topic_of[one.query]
+        self._matcher.remove(one.query)
+        if one.topic.retain:
+            # Nobody keeps it up to date any more.
+            await outlet.send([Message(text, b"", retain=True)])
+
+    async def _look_at_rights_again(self) -> None:
+        """What somebody may see changes; a token is revoked."""
+        self._rights_at_s = time.monotonic()
+        self._eyes.clear()
+        for text, one in list(self._followed.items()):
+            try:
+                if await self._eyes_of(one.topic) == one.query.eyes:
+                    continue
+                query = await self._understood(one.topic)
+            except (QueryError, NotFound, TokenError):
+                query = None
+            del self._topic_of[one.query], self._followed[text]
+            self._matcher.remove(one.query)
+            if query is None:
+                self._refused.add(text)
+            else:
+                self._followed[text] = _Followed(one.topic, query)
+                self._topic_of[query] = one.topic
+                self._matcher.add(query)
+
+    # -- what is published
+
+    async def _publish(self, outlet: Outlet, stop: asyncio.Event) -> None:
+        subscription = await self._bus.js.pull_subscribe(
+            f"{OBSERVED}.>",
+            durable=CONSUMER,
+            stream=OBSERVED,
+            config=ConsumerConfig(
+                durable_name=CONSUMER,
+                ack_policy=AckPolicy.ALL,
+                deliver_policy=DeliverPolicy.NEW,
+                ack_wait=60,
+                max_ack_pending=20_000,
+            ),
+        )
+        try:
+            while not stop.is_set():
+                try:
+                    messages: list[Msg] = await subscription.fetch(_BATCH, timeout=1)
+                except (TimeoutError, nats.errors.TimeoutError):
+                    continue
+                if not messages:
+                    continue
+                async with self._turn:
+                    batch = [one for message in messages for one in readings(message.data)]
+                    self._bear_in_mind(batch)
+                    await self._send(outlet, batch, None)
+                await messages[-1].ack()
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    def _bear_in_mind(self, batch: list[Reading]) -> None:
+        now_s = time.monotonic()
+        self._mind.append((now_s, batch))
+        self._in_mind += len(batch)
+        while self._mind and (
+            now_s - self._mind[0][0] > _KEPT_IN_MIND_S
+            or (self._in_mind > _KEPT_IN_MIND and len(self._mind) > 1)
+        ):
+            self._in_mind -= len(self._mind.popleft()[1])
+
+    async def _send(self, outlet: Outlet, batch: list[Reading], only: Sequence[Query] | None) -> None:
+        if not batch or not self._followed:
+            return
+        found, failed = await self._matcher.matches(batch, only)
+        await outlet.send([self._message(match) for match in found])
+        for query, reason in failed:
+            if (topic := self._topic_of.get(query)) is not None and topic.text not in self._refused:
+                await self._refuse(outlet, topic, 400, f"this cannot be answered: {reason}")
+
+    def _message(self, match: Match) -> Message:
+        topic = self._topic_of[match.query]
+        return Message(topic.text, match.body, topic.retain)

@@ -1,0 +1,141 @@
+"""A question written as a program: for curl, Python (httpx, frost_sta_client) and JavaScript, ready to be copied."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from quartier.portal.sensorthings.ask import Question
+
+# What comes back: a list in pages, one thing as JSON, or text.
+Shape = Literal["list", "entity", "text"]
+
+_FROST_SETS: Final = {
+    "Things": "things",
+    "Locations": "locations",
+    "HistoricalLocations": "historical_locations",
+    "Datastreams": "datastreams",
+    "MultiDatastreams": "multi_datastreams",
+    "Sensors": "sensors",
+    "ObservedProperties": "observed_properties",
+    "Observations": "observations",
+    "FeaturesOfInterest": "features_of_interest",
+}
+_FROST_OPTIONS: Final = ("$filter", "$orderby", "$top", "$skip", "$count", "$select", "$expand")
+_OF_ONE: Final = re.compile(r"(Things|Datastreams)\((\d+)\)/(Datastreams|Observations|Locations)")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A way to ask. ``key`` names its tab."""
+
+    key: str
+    name: str
+    text: str
+    needs: str = ""
+
+
+def programs(question: Question, base_url: str, shape: Shape) -> list[Program]:
+    """All ways that fit; ``base_url`` is the installation's public address without a path."""
+    address = f"{base_url}{question.encoded_path}"
+    options = question.options()
+    found = [
+        Program("curl", "curl", _curl(address, options)),
+        Program("python", "Python", _httpx(address, options, shape), "pip install httpx"),
+    ]
+    if shape == "list" and (text := _frost(question, base_url, options)):
+        found.append(Program("frost", "Python (FROST)", text, "pip install frost-sta-client"))
+    found.append(Program("javascript", "JavaScript", _javascript(address, options, shape)))
+    return found
+
+
+def _shell(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _curl(address: str, options: list[tuple[str, str]]) -> str:
+    lines = [f"curl -G {_shell(address)}"]
+    lines += [f"  --data-urlencode {_shell(f'{name}={value}')}" for name, value in options]
+    return " \\\n".join(lines)
+
+
+def _text(text: str) -> str:
+    """A text in double quotes, as Python and JavaScript both read it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _table(options: list[tuple[str, str]], indent: str) -> str:
+    rows = "".join(f"{indent}  {_text(name)}: {_text(value)},\n" for name, value in options)
+    return "{\n" + rows + indent + "}" if options else "{}"
+
+
+def _httpx(address: str, options: list[tuple[str, str]], shape: Shape) -> str:
+    if shape != "list":
+        asked = f", params={_table(options, '')}" if options else ""
+        shown = "answer.json()" if shape == "entity" else "answer.text"
+        return (
+            f"import httpx\n\nanswer = httpx.get({_text(address)}{asked})\n"
+            f"answer.raise_for_status()\nprint({shown})"
+        )
+    return f"""import httpx
+
+address = {_text(address)}
+options = {_table(options, "") if options else None}
+while address:
+    page = httpx.get(address, params=options).raise_for_status().json()
+    for one in page["value"]:
+        print(one)
+    address, options = page.get("@iot.nextLink"), None"""
+
+
+def _frost(question: Question, base_url: str, options: list[tuple[str, str]]) -> str:
+    """With FROST's own client; empty where it cannot say the question."""
+    if any(name not in _FROST_OPTIONS for name, _value in options) or "distinct:" in question.query:
+        return ""
+    if question.path in _FROST_SETS:
+        entities = f"service.{_FROST_SETS[question.path]}()"
+    elif found := _OF_ONE.fullmatch(question.path):
+        getter = _FROST_SETS[found[3]]
+        entities = f"service.{_FROST_SETS[found[1]]}().find({found[2]}).get_{getter}()"
+    else:
+        return ""
+    calls = ""
+    for name, value in options:
+        if name == "$orderby":
+            order, _, way = value.partition(" ")
+            if "," in value or way not in ("", "asc", "desc"):
+                return ""
+            calls += f".orderby({_text(order)}, {_text(way or 'asc')})"
+        elif name == "$count":
+            calls += ".count()" if value == "true" else ""
+        elif name in ("$top", "$skip"):
+            if not value.isdecimal():
+                return ""
+            calls += f".{name[1:]}({value})"
+        else:
+            calls += f".{name[1:]}({_text(value)})"
+    return f"""import frost_sta_client as frost
+
+service = frost.SensorThingsService({_text(base_url + question.service)})
+query = {entities}.query(){calls}
+for one in query.list():
+    print(one.id, one)"""
+
+
+def _javascript(address: str, options: list[tuple[str, str]], shape: Shape) -> str:
+    search = f"address.search = new URLSearchParams({_table(options, '')});\n" if options else ""
+    begin = f"let address = new URL({_text(address)});\n{search}"
+    if shape != "list":
+        shown = "await answer.json()" if shape == "entity" else "await answer.text()"
+        return f"{begin}const answer = await fetch(address);\nconsole.log({shown});".replace(
+            "let ", "const ", 1
+        )
+    return f"""{begin}while (address) {{
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error((await answer.json()).message);
+  const page = await answer.json();
+  for (const one of page.value) console.log(one);
+  address = page["@iot.nextLink"];
+}}"""
