@@ -146,13 +146,19 @@ def test_demo_lives_and_stops(place: Path) -> None:
         status, body = _get(f"{base}/health")
         return json.loads(body) if status == 200 else {}
 
-    def recorded() -> float:
-        """Observations recorded so far, as /metrics counts them over all processes."""
+    def counted(name: str, label: str) -> float:
+        """A sum of /metrics over all processes."""
         _, text = _get(f"{base}/metrics")
-        found = re.findall(
-            r'^quartier_observations_total\{[^}]*outcome="added"[^}]*\} (\S+)$', text, re.MULTILINE
-        )
+        found = re.findall(rf"^{name}\{{[^}}]*{label}[^}}]*\}} (\S+)$", text, re.MULTILINE)
         return sum(float(one) for one in found)
+
+    def recorded() -> float:
+        """Observations recorded so far."""
+        return counted("quartier_observations_total", 'outcome="added"')
+
+    def carried(peer: str) -> float:
+        """Frames that a city's gateways have carried for the other one."""
+        return counted("quartier_roaming_frames_total", f'peer="{peer}"')
 
     for start in (1, 2):
         with output.open("wb") as file:
@@ -165,7 +171,11 @@ def test_demo_lives_and_stops(place: Path) -> None:
             if start == 1:
                 _until(lambda: recorded() > 500, 90, everything)
                 # Health is remembered for a moment, so it may still tell of the time before the first reading.
-                found = _until(lambda: (h := health()) and h["database"]["newest_observation_age_s"] and h, 30, everything)
+                found = _until(
+                    lambda: (h := health()) and h["database"]["newest_observation_age_s"] and h,
+                    30,
+                    everything,
+                )
                 assert found["status"] == "ok"
                 listed = run("--data", str(data), "sources", "list").stdout
                 states = {line.split()[0]: line.split()[3:5] for line in listed.splitlines()[2:]}
@@ -174,6 +184,9 @@ def test_demo_lives_and_stops(place: Path) -> None:
                     "chirpstack-schwerte": "ok",
                 }
                 assert all(int(received) > 0 for _state, received in states.values()), listed
+                # Both cities' own radio networks live, and each carries frames for the other one.
+                for peer in ("funknetz-dortmund", "funknetz-schwerte"):
+                    _until(lambda peer=peer: carried(peer) > 0, 90, everything)  # type: ignore[misc]
                 second = run("demo", "--data", str(data))
                 assert (second.returncode, "is in use by process" in second.stderr) == (1, True)
         finally:
