@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,17 @@ import pytest
 from tests.cli.conftest import Quartier
 
 
-def _seed(port: int = 8790) -> None:
+def _seed(port: int = 8790, roaming: int = 7800) -> None:
     from quartier.cli.seed_demo import seed
+    from quartier.virtual.lora.plan import RadioPorts
 
-    seed(element_port=port, mqtt_password="door", password="Demo-Passwort-1", history=timedelta(hours=3))
+    seed(
+        element_port=port,
+        mqtt_password="door",
+        password="Demo-Passwort-1",
+        history=timedelta(hours=3),
+        radio={"dortmund": RadioPorts(1700, 3001, roaming), "schwerte": RadioPorts(1701, 3002, roaming + 1)},
+    )
 
 
 def _everything() -> dict[str, list[tuple[Any, ...]]]:
@@ -22,7 +30,7 @@ def _everything() -> dict[str, list[tuple[Any, ...]]]:
     return {
         model.__name__: sorted(model._default_manager.values_list(), key=repr)
         for model in apps.get_models()
-        if model._meta.app_label in {"cities", "twin", "usage", "intake", "sources"}
+        if model._meta.app_label in {"cities", "twin", "usage", "intake", "sources", "lorawan"}
     }
 
 
@@ -43,15 +51,19 @@ def test_everything_is_registered(seeded: Quartier) -> None:
     from quartier.sources.models import Source
     from quartier.twin.models import Deployment, Device, DeviceType, Thing
     from quartier.usage.models import Dataset
+    from quartier.virtual.lora.fleet import fleet
     from quartier.virtual.world import world
 
-    cities = world()
-    assert Thing.objects.filter(simulated=True).count() == len(cities.things)
+    cities, radio = world(), fleet().world
+    things = (*cities.things, *radio.things)
+    assert Thing.objects.filter(simulated=True).count() == len(things)
     assert Thing.objects.filter(simulated=False).count() == 0
     assert Thing.objects.filter(district=None).count() == 0
-    assert Device.objects.count() == Deployment.objects.count() == len(cities.devices)
-    assert Thing.objects.filter(kind="station", municipality__slug="dortmund").count() == 76
-    assert Thing.objects.filter(kind="station", municipality__slug="schwerte").count() == 15
+    assert Device.objects.count() == Deployment.objects.count() == len(cities.devices) + len(radio.devices)
+    for city in ("dortmund", "schwerte"):
+        assert Thing.objects.filter(kind="station", municipality__slug=city).count() == sum(
+            thing.kind == "station" and thing.municipality == city for thing in things
+        )
     types = DeviceType.objects.count()
     assert Codec.objects.filter(version=1, active=True).count() == types == 13
     assert not FieldMapping.objects.filter(role="observation", observed_property=None).exists()
@@ -71,6 +83,46 @@ def test_everything_is_registered(seeded: Quartier) -> None:
     assert list(RoleAssignment.objects.filter(person=steward).values_list("role", "municipality__slug")) == [
         ("steward", "schwerte")
     ]
+
+
+def test_radio_networks_are_registered_as_peers_of_each_other(seeded: Quartier) -> None:
+    from quartier.cities.secrets import unseal
+    from quartier.lorawan.models import DeviceProfile, Gateway, LoraDevice, Session
+    from quartier.lorawan.models_roaming import LoraPeer, RoamingAgreement
+    from quartier.virtual.lora.fleet import fleet
+    from quartier.virtual.lora.sites import sites
+
+    members = fleet().members
+    assert set(LoraDevice.objects.values_list("dev_eui", "municipality__slug", "profile__key")) == {
+        (one.device.dev_eui, one.device.municipality, one.profile) for one in members
+    }
+    assert Session.objects.count() == sum(one.abp for one in members)
+    assert set(DeviceProfile.objects.values_list("key", flat=True)) == {one.profile for one in members}
+    assert set(Gateway.objects.values_list("eui", "municipality__slug", "protocol", "private")) == {
+        (site.eui.hex(), site.municipality, site.protocol, not site.public) for site in sites()
+    }
+    peers = {peer.key: peer for peer in LoraPeer.objects.all()}
+    assert {peer.municipality.slug: key for key, peer in peers.items() if peer.municipality} == {
+        "dortmund": "funknetz-schwerte",
+        "schwerte": "funknetz-dortmund",
+    }
+    # What one shows is what the other knows.
+    for one, other in (("dortmund", "schwerte"), ("schwerte", "dortmund")):
+        shown = unseal(peers[f"funknetz-{other}"].sealed)["authorization"]
+        assert hashlib.sha256(shown.encode()).hexdigest() == peers[f"funknetz-{one}"].bearer_digest
+    assert RoamingAgreement.objects.exclude(signed_here_at=None).exclude(signed_there_at=None).count() == 4
+
+
+def test_peers_follow_a_changed_port(seeded: Quartier) -> None:
+    from quartier.lorawan.models_roaming import LoraPeer
+
+    before = {peer.key: peer.sealed for peer in LoraPeer.objects.all()}
+    _seed(roaming=7900)
+    after = {peer.key: (peer.url, peer.sealed) for peer in LoraPeer.objects.all()}
+    assert after == {
+        "funknetz-dortmund": ("http://127.0.0.1:7900", before["funknetz-dortmund"]),
+        "funknetz-schwerte": ("http://127.0.0.1:7901", before["funknetz-schwerte"]),
+    }
 
 
 def test_second_time_changes_nothing(seeded: Quartier) -> None:

@@ -146,13 +146,19 @@ def test_demo_lives_and_stops(place: Path) -> None:
         status, body = _get(f"{base}/health")
         return json.loads(body) if status == 200 else {}
 
-    def recorded() -> float:
-        """Observations recorded so far, as /metrics counts them over all processes."""
+    def counted(name: str, label: str) -> float:
+        """A sum of /metrics over all processes."""
         _, text = _get(f"{base}/metrics")
-        found = re.findall(
-            r'^quartier_observations_total\{[^}]*outcome="added"[^}]*\} (\S+)$', text, re.MULTILINE
-        )
+        found = re.findall(rf"^{name}\{{[^}}]*{label}[^}}]*\}} (\S+)$", text, re.MULTILINE)
         return sum(float(one) for one in found)
+
+    def recorded() -> float:
+        """Observations recorded so far."""
+        return counted("quartier_observations_total", 'outcome="added"')
+
+    def carried(peer: str) -> float:
+        """Frames that a city's gateways have carried for the other one."""
+        return counted("quartier_roaming_frames_total", f'peer="{peer}"')
 
     for start in (1, 2):
         with output.open("wb") as file:
@@ -175,6 +181,9 @@ def test_demo_lives_and_stops(place: Path) -> None:
                     "chirpstack-schwerte": "ok",
                 }
                 assert all(int(received) > 0 for _state, received in states.values()), listed
+                # Both cities' own radio networks live, and each carries frames for the other one.
+                for peer in ("funknetz-dortmund", "funknetz-schwerte"):
+                    _until(lambda peer=peer: carried(peer) > 0, 90, everything)  # type: ignore[misc]
                 second = run("demo", "--data", str(data))
                 assert (second.returncode, "is in use by process" in second.stderr) == (1, True)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quartier.config import Config
-from quartier.engines import doctor
+from quartier.engines import doctor, sockets
 from quartier.engines.doctor import Finding, check, judge
 from quartier.engines.health import BEHIND_MESSAGES, Bus, Database, Health, Stream
 
@@ -121,3 +121,21 @@ def test_engines_that_are_not(health: Health, subject: str, advice: str) -> None
     problems = [finding for finding in judge(health) if finding.verdict == "problem"]
     assert [finding.subject for finding in problems] == [subject]
     assert advice in problems[0].advice
+
+
+def test_small_receive_buffer_is_told(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "grantable", lambda: 425_984)  # Linux's usual limit of 212,992, doubled
+    monkeypatch.setattr(sockets, "limit", lambda: 212_992)
+    assert _by_subject(settings)["UDP"] == Finding(
+        "note",
+        "UDP",
+        "the receive buffer holds 36 ms of 5,000 datagrams a second, because net.core.rmem_max is 212992",
+        "With many packet forwarders: `sysctl -w net.core.rmem_max=5760000`, and a line in /etc/sysctl.d.",
+    )
+
+
+def test_buffer_that_is_large_enough(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "grantable", lambda: sockets.RECEIVE_BYTES)
+    assert _by_subject(settings)["UDP"] == Finding(
+        "ok", "UDP", "the receive buffer holds 1000 ms of 5,000 datagrams a second"
+    )

@@ -232,6 +232,33 @@ async def test_join_reading_downlink_and_log_through_the_real_process(
     assert sorted(hours) == [(4, 3, 0, 0), (4, 3, 2, 0)], radio.log.read_text()
 
 
+@pytest.mark.timeout(180)
+async def test_second_process_waits_and_takes_over(world: World, radio: Radio, tmp_path: Path) -> None:
+    from quartier.cities.rules import SYSTEM
+    from quartier.lorawan import domain
+    from quartier.lorawan.models import Downlink
+
+    named = {"dev_addr": "00e20001", "nwk_s_key": (b"n" * 16).hex(), "app_s_key": (b"a" * 16).hex()}
+    lora = await sync_to_async(register)(world, activation="abp", keys=named)
+    downlink = await sync_to_async(domain.enqueue)(SYSTEM, lora, b"open", port=5)
+    radio.start()
+    await until(lambda: radio.said("radio.listens"), seconds=30)
+    # As the first would have it while a gateway transmits.
+    await Downlink.objects.filter(id=downlink.id).aupdate(state=Downlink.State.SENDING)
+    second = Radio(radio.environment, radio.port, tmp_path / "second.log")
+    second.start()
+    try:
+        await until(lambda: second.said("radio.waits_for_another_process"), seconds=30)
+        await downlink.arefresh_from_db()
+        assert (downlink.state, downlink.reason) == (Downlink.State.SENDING, "")
+        radio.stop(signal.SIGKILL)
+        await until(lambda: second.said("radio.listens"), seconds=30)
+    finally:
+        assert second.stop() == 0
+    await downlink.arefresh_from_db()
+    assert (downlink.state, downlink.reason) == (Downlink.State.FAILED, "interrupted")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_killed_under_load_it_takes_no_frame_twice_and_uses_no_counter_again(

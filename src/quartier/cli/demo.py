@@ -18,7 +18,7 @@ from quartier.config import ConfigError, config
 from quartier.engines import installation, logs
 from quartier.engines.postgres import EngineError
 from quartier.engines.supervisor import Program, left_behind, require_free
-from quartier.virtual.lora.plan import DEV_ADDRS, NET_IDS, RadioPorts
+from quartier.virtual.lora.plan import NET_IDS, RadioPorts
 
 ELEMENT_PORT: Final = 8790
 ROAMING_PORT: Final = 7800
@@ -51,7 +51,6 @@ def demo(*, speed: float, port: int | None, data: Path | None, history: float, o
     settings = config()
     folder.mkdir(parents=True, exist_ok=True)
     element_port = _free_port("127.0.0.1", ELEMENT_PORT, "virtual ELEMENT IoT server")
-    radio = _radio_ports()
     password, mqtt_password = (
         _kept_secret(folder / "demo-password"),
         _kept_secret(folder / "demo-mqtt-password"),
@@ -81,22 +80,18 @@ def demo(*, speed: float, port: int | None, data: Path | None, history: float, o
     cities += ["--mqtt-port", str(settings.mqtt_port), "--mqtt-username", "chirpstack-schwerte"]
     cities += ["--speed", str(speed), "--mqtt-history", str(missed_s)]
     cities += ["--history", str(int(max(48.0, history) * 3600))]
-    for city, ports in radio.items():
+    servers = python("-m", "quartier.cli.demo_radio")
+    for city, ports in _radio_ports().items():
         seeding += ["--radio", f"{city}={ports}"]
+        servers += ["--radio", f"{city}={ports}"]
         cities += ["--radio", f"{city}={ports.udp}:{ports.station}"]
     cities += ["--radio-memory", str(folder / "radio-memory.json")]
     try:
         status = supervise(
-            ROLES,
-            environment=_radio_settings("dortmund", radio["dortmund"]),
+            [role for role in ROLES if role != "radio"],
             prepare=[Program(name="preparation", command=seeding)],
             others=[
-                # Schwerte's network server; Dortmund's is the role ``radio``.
-                Program(
-                    name="radio-schwerte",
-                    command=python("-m", "quartier.cli.radio"),
-                    environment={**LEAN, **_radio_settings("schwerte", radio["schwerte"])},
-                ),
+                Program(name="radio", command=servers, environment=LEAN),
                 Program(
                     name="cities",
                     command=cities,
@@ -146,19 +141,6 @@ def _radio_ports() -> dict[str, RadioPorts]:
             _free_port("127.0.0.1", ROAMING_PORT + number, f"roaming of {city}"),
         )
         for number, city in enumerate(NET_IDS)
-    }
-
-
-def _radio_settings(city: str, ports: RadioPorts) -> dict[str, str]:
-    """The environment of a city's network server."""
-    return {
-        "QUARTIER_RADIO_HOST": "127.0.0.1",
-        "QUARTIER_RADIO_MUNICIPALITIES": city,
-        "QUARTIER_RADIO_NET_ID": NET_IDS[city],
-        "QUARTIER_RADIO_DEV_ADDRS": DEV_ADDRS[city],
-        "QUARTIER_RADIO_UDP_PORT": str(ports.udp),
-        "QUARTIER_STATION_PORT": str(ports.station),
-        "QUARTIER_ROAMING_PORT": str(ports.roaming),
     }
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 from quartier import __version__
 from quartier.config import Config
-from quartier.engines import installation, nats, postgres
+from quartier.engines import installation, nats, postgres, sockets
 from quartier.engines.health import BEHIND_MESSAGES, Health
 from quartier.engines.postgres import EngineError
 from quartier.engines.supervisor import require_free
@@ -48,6 +48,7 @@ def check(settings: Config) -> Iterator[Finding]:
     yield _postgres(settings)
     yield _nats(settings)
     yield from _ports(settings)
+    yield _datagrams()
     yield from _public(settings)
 
 
@@ -148,6 +149,23 @@ def _ports(settings: Config) -> Iterator[Finding]:
             yield Finding("problem", f"Port for {what}", problem, advice)
         else:
             yield Finding("ok", f"Port for {what}", f"{port} is free")
+
+
+def _datagrams() -> Finding:
+    """What matters as soon as many packet forwarders send."""
+    granted, needed = sockets.grantable(), sockets.RECEIVE_BYTES
+    milliseconds = 1000 * granted // needed
+    found = (
+        f"the receive buffer holds {milliseconds} ms of {sockets.MOST_DATAGRAMS_PER_S:,} datagrams a second"
+    )
+    if granted >= needed:
+        return Finding("ok", "UDP", found)
+    return Finding(
+        "note",
+        "UDP",
+        f"{found}, because net.core.rmem_max is {sockets.limit() or 'small'}",
+        f"With many packet forwarders: `sysctl -w net.core.rmem_max={needed // 2}`, and a line in /etc/sysctl.d.",
+    )
 
 
 def _public(settings: Config) -> Iterator[Finding]:

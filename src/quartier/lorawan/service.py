@@ -28,6 +28,7 @@ from quartier.engines.bus import Bus
 from quartier.engines.pools import Pool
 from quartier.intake.conveyor import Conveyor
 from quartier.lorawan import metrics
+from quartier.lorawan.alone import Alone
 from quartier.lorawan.frames.netid import Prefix
 from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.gateways.cups import CupsServer
@@ -69,6 +70,7 @@ class Service:
         self._settings = settings
         self._changed = asyncio.Event()
         municipalities = [one.strip() for one in settings.radio_municipalities.split(",") if one.strip()]
+        self._alone = Alone(pool, municipalities)
         self.store = Store(pool, municipalities)
         self.registry = Registry(self.store.gateways, on_refusal=self._refused)
         self._rates = Rates(EU868)
@@ -86,10 +88,21 @@ class Service:
         self.network: Network | None = None
         self._open: dict[GatewayProtocol, Callable[[], Awaitable[None]]] = {}
         self._running: set[GatewayProtocol] = set()
-        self._mqtt: asyncio.Task[None] | None = None
+        self._udp: UdpServer | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop``. Raises psycopg errors and SecretError where it cannot begin."""
+        """Wait until no other process serves our municipalities, then work until ``stop``.
+
+        Raises psycopg errors and SecretError where it cannot begin, TakenOver where another process went on without us.
+        """
+        if not await self._alone.wait(stop):
+            return
+        try:
+            await self._run(stop)
+        finally:
+            await self._alone.release()
+
+    async def _run(self, stop: asyncio.Event) -> None:
         began = time.monotonic()
         await self.store.start()
         # What is in memory now stays: looking at it again and again would stop everything else meanwhile.
@@ -130,6 +143,7 @@ class Service:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(network.run(stop))
             tasks.create_task(self.roaming.run(stop))
+            tasks.create_task(self._alone.keep(stop))
             tasks.create_task(self._follow(stop))
             tasks.create_task(self._listen(stop))
             tasks.create_task(_every(stop, _TELL_S, self._tell))
@@ -211,6 +225,7 @@ class Service:
         async def close() -> None:
             server.close()
 
+        self._udp = server
         self._open[GatewayProtocol.GWMP] = close
 
     async def _open_station(self, network: Network, _: asyncio.Event) -> None:
@@ -289,6 +304,8 @@ class Service:
     async def _tell(self) -> None:
         network = self.network
         metrics.OPEN_FRAMES.set(network.open_frames if network else 0)
+        if self._udp is not None:
+            self._udp.count_dropped()
         for municipality, lines in self.store.frames.take_live().items():
             with contextlib.suppress(nats.errors.Error):
                 await self._bus.nc.publish(f"{FRAMES}.{municipality or '-'}", lines)

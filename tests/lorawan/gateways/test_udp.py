@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from quartier.lorawan.frames.modulation import Fsk, Lora, LrFhss
+from quartier.lorawan.gateways import metrics
 from quartier.lorawan.gateways.registry import GatewayProtocol
 from quartier.lorawan.gateways.udp import UdpServer
 from quartier.lorawan.types import TransmitError
@@ -290,3 +291,19 @@ async def test_many_datagrams_at_once_are_all_taken(udp: Udp) -> None:
             await asyncio.sleep(0)
     await until(lambda: len(udp.receptions) == 500)
     raw.close()
+
+
+async def test_what_the_kernel_dropped_is_counted(udp: Udp, raw: Raw) -> None:
+    udp.known.add()
+    assert udp.server._transport is not None
+    udp.server._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    before = metrics.DROPPED._value.get()
+    datagram = b"\2\0\0\0" + EUI + push(LORA | {"freq": 868.1})
+    for _ in range(100):
+        raw.send(datagram)
+    udp.server.count_dropped()
+    dropped = metrics.DROPPED._value.get() - before
+    assert 0 < dropped < 100
+    await until(lambda: len(udp.receptions) == 100 - dropped)
+    udp.server.count_dropped()
+    assert metrics.DROPPED._value.get() - before == dropped

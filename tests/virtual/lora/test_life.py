@@ -14,7 +14,7 @@ from quartier.lorawan.frames.regions import EU868
 from quartier.virtual.lora.ether import Ether
 from quartier.virtual.lora.fleet import Member, fleet
 from quartier.virtual.lora.gateway import Hearing
-from quartier.virtual.lora.life import Life
+from quartier.virtual.lora.life import LAMP_PORT, Life
 from quartier.virtual.lora.memory import Memory
 from quartier.virtual.lora.plan import DEV_ADDRS, RadioPorts
 from quartier.virtual.lora.radio import Radio
@@ -130,6 +130,25 @@ def test_windows_of_a_class_a_device_are_short() -> None:
     assert listens(101.2, rx1.frequency_hz, rx1.data_rate) is None
     assert listens(100.5, rx2.frequency_hz, rx2.data_rate) is None
     assert listens(101.0, rx1.frequency_hz, 0) is None
+
+
+async def test_lamp_does_what_it_is_told() -> None:
+    life, _ = alone(member("Leuchte City"), speed=1.0)
+    kind = life.member.device.device_type
+    assert life._payload() != b""
+    for payload, dimming, power_w in (
+        (b"\x62\x28", 40, 36 * 0.448),
+        (b"\x62\x00", 0, 0.4),
+        (b"\x62\xc8", 100, 36),
+    ):
+        life._obey(LAMP_PORT, payload)
+        decoded = kind.format.unpack(life._payload())
+        assert decoded == {"power": pytest.approx(power_w, abs=0.051), "dimming": dimming, "failure": False}
+    life._obey(LAMP_PORT, b"\x62\xff")
+    assert life.dimming is None
+    for port, payload in ((LAMP_PORT, b"\x63\x28"), (LAMP_PORT, b"\x62"), (1, b"\x62\x28")):
+        life._obey(port, payload)
+        assert life.dimming is None
 
 
 def test_nonces_outlive_the_process(tmp_path: Path) -> None:

@@ -10,6 +10,10 @@ REFUSED = Counter(
     "Datagrams, messages and sign-ins of gateways that were refused, by protocol and reason",
     ["protocol", "reason"],
 )
+DROPPED = Counter(
+    "quartier_gateway_kernel_dropped_total",
+    "Datagrams of packet forwarders that the kernel threw away because the receive buffer was full",
+)
 TRANSMITTED = Counter(
     "quartier_gateway_transmissions_total",
     "Transmissions, by the protocol of the gateway and outcome",

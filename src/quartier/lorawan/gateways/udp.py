@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any, Final, cast
 
 import structlog
 
+from quartier.engines.sockets import RECEIVE_BYTES, dropped, enlarge
 from quartier.lorawan.gateways import gwmp, metrics
 from quartier.lorawan.gateways.gwmp import GwmpError, Heard, Kind
 from quartier.lorawan.gateways.links import Confirmed, LinkError, Order
@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 _Address = tuple[Any, ...]
 _PROTOCOL: Final = GatewayProtocol.GWMP
 _MOST_PENDING: Final = 4096
-_BUFFER_BYTES: Final = 4 * 1024 * 1024
 _ERRORS: Final = {error.value.upper(): error for error in TransmitError}
 # Field of "stat" and what it is called in the gateway's status.
 _STATUS: Final = {
@@ -64,16 +63,26 @@ class UdpServer(asyncio.DatagramProtocol):
         self._waiting: dict[tuple[Eui, bytes], tuple[asyncio.Future[gwmp.Acknowledgement], str, float]] = {}
         self._token = secrets.randbelow(1 << 16)
         self._received = metrics.RECEIVED.labels(_PROTOCOL)
+        self._drops = 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port (useful where ``port`` is 0). Raises OSError."""
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
-        raw = transport.get_extra_info("socket")
-        if raw is not None:
-            # The kernel keeps what arrives while the loop does something else; it may grant less than this.
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        granted = enlarge(transport.get_extra_info("socket"))
+        if granted < RECEIVE_BYTES:
+            log.warning("gwmp.small_buffer", granted_bytes=granted, wanted_bytes=RECEIVE_BYTES)
         return int(transport.get_extra_info("sockname")[1])
+
+    def count_dropped(self) -> None:
+        """Bring the counter of what the kernel threw away up to date."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        drops = dropped(self._transport.get_extra_info("socket"))
+        if drops is not None:
+            # The kernel's counter has 32 bits.
+            metrics.DROPPED.inc((drops - self._drops) & 0xFFFF_FFFF)
+            self._drops = drops
 
     def close(self) -> None:
         """Stop listening; whoever waits for a confirmation hears that the gateway is gone."""

@@ -105,6 +105,7 @@ class Queue:
         self._by_device: dict[int, list[Item]] = {}
         self._by_group: dict[int, list[Item]] = {}
         self._told: list[_Told] = []
+        self._writing: list[_Told] = []
         # What is done must not come back with a row that was read before that was written.
         self._done: dict[int, None] = {}
         self.groups: dict[int, Group] = {}
@@ -116,6 +117,8 @@ class Queue:
 
     async def reload(self, keyring: Keyring) -> list[Item]:
         """Bring memory up to date; returns the items that are new."""
+        # What waits again after a failure still stands there as on its way.
+        unwritten = {one.id for one in (*self._told, *self._writing)}
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_OPEN, self._whose)
             rows = await cursor.fetchall()
@@ -136,7 +139,7 @@ class Queue:
         }
         wanted = {row[0] for row in rows}
         for item in list(self._items.values()):
-            if item.id not in wanted and not item.busy:
+            if item.id not in wanted and item.id not in unwritten and not item.busy:
                 self._forget(item)
         new: list[Item] = []
         for row in rows:
@@ -253,6 +256,7 @@ class Queue:
             return
         # Of one item only the last state counts.
         told, self._told = self._told, []
+        self._writing = told
         last: dict[int, _Told] = {}
         for one in told:
             before = last.get(one.id)
@@ -272,3 +276,5 @@ class Queue:
         except BaseException:
             self._told = [*told, *self._told]
             raise
+        finally:
+            self._writing = []

@@ -12,3 +12,15 @@ function decodeUplink(input) {
     }
   };
 }
+
+// Command on port 61: 0x62, dimming (uint8, %); 255, written as null, leaves it to the lamp again.
+function encodeDownlink(input) {
+  var dimming = input.data.dimming;
+  if (dimming === null) {
+    return { fPort: 61, bytes: [0x62, 255] };
+  }
+  if (typeof dimming !== "number" || !(dimming >= 0 && dimming <= 100)) {
+    return { errors: ["dimming: a number from 0 to 100, or null"] };
+  }
+  return { fPort: 61, bytes: [0x62, Math.round(dimming)] };
+}

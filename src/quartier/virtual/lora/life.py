@@ -18,7 +18,7 @@ from quartier.lorawan.frames.modulation import Lora
 from quartier.lorawan.frames.regions import EU868
 
 from ..noise import mix, unit
-from ..readings import payload_at
+from ..readings import values_at
 from ..schedule import Clock
 from .air import Emission, Heard, ListenWindow
 from .device import NotPossible
@@ -41,6 +41,9 @@ _CHECK_LINK_EVERY: Final = 24
 _LATE_S: Final = 0.4
 """So much later than planned a virtual gateway may begin on a busy machine; the frame itself is not late."""
 _SOON: Final = 3
+LAMP_PORT: Final = 61
+DIM: Final = 0x62
+BY_ITSELF: Final = 255
 
 
 class Life:
@@ -55,6 +58,9 @@ class Life:
         """Application payloads that came down, as (port, payload); the last hundred."""
         self._seed = mix(seed, memory.run)
         self.radio = member.radio(seed=self._seed)
+        self.dimming: int | None = None
+        """What a lamp was told, in percent; None while it decides by itself."""
+        self._hurry = asyncio.Event()
         self._fleet = fleet
         self._ether = ether
         self._clock = clock
@@ -98,6 +104,7 @@ class Life:
             self.counts["payloads"] += 1
             self.received.append((result.port, result.payload))
             del self.received[:-100]
+            self._obey(result.port, result.payload)
 
     def _listening(self, flight: Flight) -> str | None:
         rate = flight.data_rate
@@ -120,6 +127,22 @@ class Life:
                 return window.name
         return None
 
+    def _obey(self, port: int, payload: bytes) -> None:
+        """What an application asks for; lamps can be dimmed (``codecs/virtual-lamp.js``)."""
+        if self.member.device_class != "C" or port != LAMP_PORT or len(payload) != 2 or payload[0] != DIM:
+            return
+        self.dimming = None if payload[1] == BY_ITSELF else min(100, payload[1])
+        self._hurry.set()
+
+    def _payload(self) -> bytes:
+        device = self.member.device
+        values = values_at(self._fleet.world, device, self._clock.virtual_s(time.time()))
+        if self.dimming is not None:
+            rated_w = float(self.member.thing.properties["rated_power_w"])
+            power_w = rated_w * (0.08 + 0.92 * self.dimming / 100.0) if self.dimming else 0.4
+            values |= {"dimming": float(self.dimming), "power": power_w}
+        return device.device_type.format.pack(values, device.serial)
+
     # Living
 
     async def live(self) -> None:
@@ -134,8 +157,11 @@ class Life:
             await self._uplink(number)
             number += 1
             self._rejoin_when_lost()
-            interval_s = self.member.device.expected_interval_s
-            await self._wait(interval_s * (0.98 + 0.04 * self._unit()))
+            interval_s = self.member.device.expected_interval_s * (0.98 + 0.04 * self._unit())
+            # A command is answered by a reading at once.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), interval_s / self._clock.speed)
+            self._hurry.clear()
 
     async def _join(self) -> None:
         attempt = 0
@@ -163,8 +189,7 @@ class Life:
         if number % _CHECK_LINK_EVERY == _CHECK_LINK_EVERY - 1:
             self.radio.ask(mac.LinkCheckReq())
         confirmed = self.member.device_class == "C" and number % _CONFIRMED_EVERY == 0
-        payload = payload_at(self._fleet.world, device, self._clock.virtual_s(time.time()))
-        await self._say(payload, device.device_type.f_port, confirmed=confirmed)
+        await self._say(self._payload(), device.device_type.f_port, confirmed=confirmed)
         for _ in range(_SOON):
             state = self.radio.state
             heard, self._heard = self._heard, []
@@ -216,6 +241,9 @@ class Life:
     async def _send(self, emission: Emission) -> None:
         """Put a frame on the air and listen in its windows; returns when nothing more can come."""
         self._heard.clear()
+        # Who sends does not hear; what was being received is lost.
+        self.counts["missed"] += len(self._open)
+        self._open.clear()
         self._sending_until = time.monotonic() + emission.airtime_s
         flight = await self._ether.send(self.member.place, emission)
         self._quiet_until = flight.end_s + emission.pause_s / self._clock.speed

@@ -71,8 +71,10 @@ class RadioNetworks:
             for task in (*living, stopping):
                 task.cancel()
             results = await asyncio.gather(*living, stopping, return_exceptions=True)
-            for gateway in (*self.forwarders.values(), *self.stations.values()):
-                await gateway.close()
+            for forwarder in self.forwarders.values():
+                await forwarder.close()
+            for station in self.stations.values():
+                await station.close()
         for result in results:
             if isinstance(result, Exception):
                 raise result
