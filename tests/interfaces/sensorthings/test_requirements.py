@@ -60,7 +60,7 @@ def rows() -> dict[str, tuple[bool, list[str]]]:
     """What the page says: address of the requirement, whether it is met, the tests."""
     found = {}
     for section in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]:
-        begin = re.search(r"begin with `([^`]+)`", section)
+        begin = re.search(r"begins? with `([^`]+)`", section)
         assert begin, section[:40]
         for name, met, tests in ROW.findall(section):
             assert begin[1] + name not in found, f"{name} stands twice"

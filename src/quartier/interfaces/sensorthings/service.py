@@ -64,6 +64,8 @@ _MET: Final = {
         "batch-request": ("batch-request",),
         "multi-datastream": ("properties", "relations", "constraints"),
         "data-array": ("data-array",),
+        "create-observations-via-mqtt": ("observations-creation",),
+        "receive-updates-via-mqtt": ("receive-updates",),
     },
     _TASKING: {
         "tasking-capability": ("properties", "relations"),
@@ -79,24 +81,11 @@ _EXTENSIONS: Final = (
     f"{_FROST}FilteredDelete.html",
     f"{_FROST}GeoJSON-ResultFormat.html",
     f"{_FROST}JsonBatchRequest.html",
+    f"{_FROST}MqttExpand.html",
+    f"{_FROST}MqttFilter.html",
     f"{_FROST}ResponseMetadata.html",
     f"{_FROST}SelectDistinct.html",
     "https://github.com/INSIDE-information-systems/SensorThingsAPI/blob/master/CSV-ResultFormat/CSV-ResultFormat.md",
-)
-
-CLASSES: Final = ("core", "create", "update", "delete", "authentication")
-_FROST: Final = "https://fraunhoferiosb.github.io/FROST-Server/extensions/"
-# What FROST's users look for by the addresses of its documentation.
-_EXTENSIONS: Final = tuple(
-    f"{_FROST}{name}.html"
-    for name in (
-        "DeepSelect",
-        "FilteredDelete",
-        "GeoJSON-ResultFormat",
-        "JsonBatchRequest",
-        "ResponseMetadata",
-        "SelectDistinct",
-    )
 )
 
 CLASSES: Final = tuple(standard + one for standard, classes in _MET.items() for one in classes)
