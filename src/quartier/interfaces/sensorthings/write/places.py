@@ -107,6 +107,7 @@ def _kind(kind: str | None) -> str:
 
 
 async def _free_key(work: Work, place: int | None, wanted: Any, name: str, draft: Draft) -> str:
+    await work.alone_with_names()
     if wanted is not None:
         at = below(draft.place("properties"), "key")
         if not isinstance(wanted, str) or not _KEY.fullmatch(wanted):
