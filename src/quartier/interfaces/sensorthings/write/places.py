@@ -155,10 +155,10 @@ async def changed_properties(work: Work, key: int, posted: dict[str, Any] | None
 # -- places
 
 
-async def put(work: Work, key: int, locations: list[int], at_time: datetime | None = None) -> None:
+async def put(work: Work, key: int, locations: list[int]) -> None:
     """A thing is at these Locations from now on: the older ones are history (18-088 section 10.2.2)."""
     await _stand(work, key, locations)
-    await _remember(work, key, locations, at_time or work.now)
+    await _remember(work, key, locations, work.now)
 
 
 async def history(work: Work, key: int, locations: list[int], moment: datetime) -> int:

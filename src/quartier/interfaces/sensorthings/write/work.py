@@ -23,7 +23,7 @@ from quartier.interfaces.sensorthings.compile.context import Eyes
 from quartier.interfaces.sensorthings.facts import Entity
 from quartier.interfaces.sensorthings.write import rights, streams
 from quartier.interfaces.sensorthings.write.body import Key, Ref
-from quartier.interfaces.sensorthings.write.observe import Intake
+from quartier.interfaces.sensorthings.write.observe import Intake, id_of
 from quartier.interfaces.sensorthings.write.problems import BadField, Conflict
 from quartier.interfaces.sensorthings.write.streams import Series, Stream, Streams
 from quartier.twin.record import Observation
@@ -196,8 +196,6 @@ def _detail(error: psycopg.Error) -> str:
 def address(entity: Entity, key: Key) -> str:
     """The path of an entity behind the version."""
     if isinstance(key, tuple):
-        from quartier.interfaces.sensorthings.write.observe import id_of  # noqa: PLC0415
-
         return f"{entity.set}('{id_of(*key)}')"
     return f"{entity.set}({key})"
 
