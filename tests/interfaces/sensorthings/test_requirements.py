@@ -101,3 +101,13 @@ def test_the_service_says_the_same() -> None:
         within = [met for name, (met, _tests) in ROWS.items() if name.startswith(f"{one}/")]
         assert within
         assert all(within), one
+
+
+def test_the_broker_is_named() -> None:
+    """18-088 §9.2.1: endpoints stand below the requirement."""
+    settings = service.document("https://data.example.org/sensorthings/v1.1")["serverSettings"]
+    for name in (
+        "create-observations-via-mqtt/observations-creation",
+        "receive-updates-via-mqtt/receive-updates",
+    ):
+        assert settings[SENSING + name] == {"endpoints": ["mqtt://data.example.org:1883"]}
