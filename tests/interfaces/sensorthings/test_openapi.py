@@ -18,7 +18,8 @@ pytestmark = pytest.mark.django_db
 BASE = "http://test/sensorthings/v1.1"
 DOCUMENT = document(BASE)
 _READ: list[Any] = list(schemathesis.openapi.from_dict(DOCUMENT).get_all_operations())
-OPERATIONS = [found.ok() for found in _READ]
+_ALL = [found.ok() for found in _READ]
+OPERATIONS = [operation for operation in _ALL if operation.method == "get"]
 
 
 def validator(schema: dict[str, Any]) -> Any:
@@ -27,7 +28,13 @@ def validator(schema: dict[str, Any]) -> Any:
 
 def test_every_operation_can_be_read() -> None:
     assert len(OPERATIONS) == 1 + sum(6 + len(entity.links) for entity in ENTITIES)
-    names = [operation["get"]["operationId"] for operation in DOCUMENT["paths"].values()]
+    names = [
+        operation["operationId"]
+        for operations in DOCUMENT["paths"].values()
+        for method, operation in operations.items()
+        if method != "parameters"
+    ]
+    assert len(_ALL) == len(names)
     assert len(set(names)) == len(names)
 
 
@@ -51,17 +58,23 @@ async def test_lists_and_entities_fit_their_schemas(client: Client, city: City, 
                 assert answer.json() == {name: alone[name]}
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-    ],
-)
+CHECKED_NOT = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=CHECKED_NOT)
 @given(st.data())
 async def test_whatever_is_asked_gets_an_answer_as_described(client: Client, city: City, data: Any) -> None:
+    await _is_answered_as_described(client, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, suppress_health_check=CHECKED_NOT)
+@given(st.data())
+async def test_very_much_that_is_asked_gets_an_answer(client: Client, city: City, data: Any) -> None:
+    await _is_answered_as_described(client, data)
+
+
+async def _is_answered_as_described(client: Client, data: Any) -> None:
     operation = data.draw(st.sampled_from(OPERATIONS), label="operation")
     case = data.draw(operation.as_strategy(), label="case")
     path = case.formatted_path.lstrip("/")

@@ -60,7 +60,7 @@ def rows() -> dict[str, tuple[bool, list[str]]]:
     """What the page says: address of the requirement, whether it is met, the tests."""
     found = {}
     for section in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]:
-        begin = re.search(r"begin with `([^`]+)`", section)
+        begin = re.search(r"begins? with `([^`]+)`", section)
         assert begin, section[:40]
         for name, met, tests in ROW.findall(section):
             assert begin[1] + name not in found, f"{name} stands twice"
@@ -101,3 +101,13 @@ def test_the_service_says_the_same() -> None:
         within = [met for name, (met, _tests) in ROWS.items() if name.startswith(f"{one}/")]
         assert within
         assert all(within), one
+
+
+def test_the_broker_is_named() -> None:
+    """18-088 §9.2.1: endpoints stand below the requirement."""
+    settings = service.document("https://data.example.org/sensorthings/v1.1")["serverSettings"]
+    for name in (
+        "create-observations-via-mqtt/observations-creation",
+        "receive-updates-via-mqtt/receive-updates",
+    ):
+        assert settings[SENSING + name] == {"endpoints": ["mqtt://data.example.org:1883"]}

@@ -19,9 +19,10 @@ from starlette.routing import BaseRoute, Route
 
 from quartier.cities.rules import Actor
 from quartier.config import config
-from quartier.interfaces.sensorthings import formats, openapi, service
+from quartier.interfaces.sensorthings import events, formats, openapi, service
 from quartier.interfaces.sensorthings.aggregate import ask
 from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
+from quartier.interfaces.sensorthings.compile.context import Eyes
 from quartier.interfaces.sensorthings.limits import RateLimit
 from quartier.interfaces.sensorthings.read import Asked, Reader, read_pool
 from quartier.interfaces.sensorthings.visibility import Observers, actor_of, caller
@@ -52,6 +53,7 @@ async def reading(state: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await events.closed(state)
         await pool.close(timeout=2)
 
 
@@ -113,6 +115,16 @@ async def understood(request: Request, *, stream: bool = False) -> Asked:
     )
 
 
+async def _followed(request: Request) -> Response:
+    """New observations as they come."""
+    await admitted(request)
+
+    async def eyes() -> Eyes:
+        return await observers.eyes(await actor_of(request), request.path_params.get("city", ""))
+
+    return await events.opened(request, eyes, base_of(request))
+
+
 def _preferred(request: Request) -> str | None:
     """How much metadata the headers ask for."""
     for name in ("prefer", "accept"):
@@ -123,6 +135,8 @@ def _preferred(request: Request) -> str | None:
 
 async def read(request: Request) -> Response:
     """GET and HEAD."""
+    if request.method == "GET" and events.asked_for(request.headers.getlist("accept")):
+        return await _followed(request)
     if not request.path_params.get("path", "").strip("/"):
         return _answer(request, orjson.dumps(service.document(base_of(request))))
     if request.path_params["path"].strip("/") in ("openapi.json", "api"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from quartier.interfaces.sensorthings import openapi_writing
 from quartier.interfaces.sensorthings.facts import Entity, Kind, Property
 from quartier.interfaces.sensorthings.model import ENTITIES, target
 
@@ -65,6 +66,12 @@ def document(base: str) -> Json:
     })}}  # fmt: skip
     for entity in ENTITIES:
         paths |= _paths(entity)
+    for entity in ENTITIES:
+        for address, operations in openapi_writing.paths(
+            entity, [_id_parameter(entity)], _parameter("filter")
+        ).items():
+            paths[address] = paths.get(address, {}) | operations
+    paths |= openapi_writing.further_paths()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -75,9 +82,11 @@ def document(base: str) -> Json:
         "servers": [{"url": base}],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas() | openapi_writing.schemas(),
             "parameters": {name: _parameter(name) for name in _OPTIONS},
-            "responses": {code: _refusal(text) for code, text in _REFUSALS.items()},
+            "responses": {
+                code: _refusal(text) for code, text in (_REFUSALS | openapi_writing.responses()).items()
+            },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],

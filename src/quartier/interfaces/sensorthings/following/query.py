@@ -61,6 +61,8 @@ class Query:
 
 def understand(resource: Resource, options: Options, eyes: Eyes, base: str) -> Query:
     """What is followed. Raises QueryError and NotFound for what cannot be."""
+    if not resource.segments:
+        raise QueryError("name the Observations that are meant", option="path")
     for name in _REFUSED:
         if getattr(options, name) not in (None, (), False):
             raise QueryError("cannot be asked of what is still to come", option=OPTION_NAMES[name])

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import aiomqtt
 import nats.errors
 import orjson
 import psycopg
@@ -50,7 +49,10 @@ log = structlog.get_logger(__name__)
 LOCK: Final = 0x5175_0009
 CONSUMER: Final = "sensorthings-mqtt"
 MOST_TOPICS: Final = 50_000
-_BATCH: Final = 200
+_BATCH: Final = 500
+_UNCONFIRMED: Final = 10_000
+_ACK_WAIT_S: Final = 30
+_ASK_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 _KEPT_IN_MIND_S: Final = 20.0
 _KEPT_IN_MIND: Final = 200_000
@@ -98,7 +100,6 @@ class Leader:
                 DatabaseError,
                 nats.errors.Error,
                 JetStreamError,
-                aiomqtt.MqttError,
                 OSError,
             ) as error:
                 log.warning("sensorthings.mqtt_retry", error=str(error).strip() or type(error).__name__)
@@ -224,26 +225,41 @@ class Leader:
     # -- what is published
 
     async def _publish(self, outlet: Outlet, stop: asyncio.Event) -> None:
-        subscription = await self._bus.js.pull_subscribe(
+        arrived: list[Msg] = []
+        some = asyncio.Event()
+
+        async def take(message: Msg) -> None:
+            arrived.append(message)
+            some.set()
+
+        # Pushed, for asking for messages one by one costs more than everything else; the limit of unconfirmed ones is
+        # what bounds the list.
+        subscription = await self._bus.js.subscribe(
             f"{OBSERVED}.>",
             durable=CONSUMER,
             stream=OBSERVED,
+            cb=take,
+            manual_ack=True,
             config=ConsumerConfig(
                 durable_name=CONSUMER,
                 ack_policy=AckPolicy.ALL,
                 deliver_policy=DeliverPolicy.NEW,
-                ack_wait=60,
-                max_ack_pending=20_000,
+                ack_wait=_ACK_WAIT_S,
+                max_ack_pending=_UNCONFIRMED,
             ),
         )
         try:
             while not stop.is_set():
                 try:
-                    messages: list[Msg] = await subscription.fetch(_BATCH, timeout=1)
-                except (TimeoutError, nats.errors.TimeoutError):
+                    await asyncio.wait_for(some.wait(), _ASK_EVERY_S)
+                except TimeoutError:
+                    # A consumer that is gone says nothing; asking is how one notices.
+                    await self._bus.js.consumer_info(OBSERVED, CONSUMER)
                     continue
-                if not messages:
-                    continue
+                messages = arrived[:_BATCH]
+                del arrived[: len(messages)]
+                if not arrived:
+                    some.clear()
                 async with self._turn:
                     batch = [one for message in messages for one in readings(message.data)]
                     self._bear_in_mind(batch)

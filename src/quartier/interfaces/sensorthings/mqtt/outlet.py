@@ -1,24 +1,29 @@
-"""Publishing finished messages: an MQTT connection with QoS 1, which knows when the broker has a message for good."""
+"""Publishing finished messages: an MQTT connection with QoS 1, which knows when the broker has a message for good.
+
+Only what a publisher needs of MQTT 3.1.1, because a general client's bookkeeping per message costs more than all else
+that happens to an observation here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+import struct
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, NamedTuple, Self
-
-import aiomqtt
 
 from quartier.engines.nats import OUTGOING
 from quartier.interfaces.sensorthings.mqtt.metrics import SENT
 from quartier.sources.connect.mqtt import OwnBroker, client_id
 
-_PREFIX: Final = OUTGOING.replace(".", "/")
-_AT_ONCE: Final = 500
-_CONFIRM_S: Final = 30.0
-_quiet = logging.getLogger("quartier.sensorthings.outlet")
-_quiet.setLevel(logging.CRITICAL)
+_PREFIX: Final = OUTGOING.replace(".", "/").encode() + b"/"
+# As many as the broker may have without having confirmed them; numbers of packets are far from being used up.
+_AT_ONCE: Final = 1000
+_ANSWER_S: Final = 20.0
+_KEEPALIVE_S: Final = 30
+_CONNACK, _PUBLISH, _PUBACK, _PINGREQ, _DISCONNECT = 0x20, 0x32, 0x40, 0xC0, 0xE0
+_RETAIN: Final = 0x01
 
 
 class Message(NamedTuple):
@@ -29,43 +34,122 @@ class Message(NamedTuple):
     retain: bool = False
 
 
+class OutletError(OSError):
+    """The broker cannot be reached, refused us, or the connection broke."""
+
+
 class Outlet:
-    """An open connection to the broker. Raises aiomqtt.MqttError where it breaks."""
+    """An open connection to the broker. Everything raises OutletError where it breaks."""
 
     def __init__(self, broker: OwnBroker) -> None:
-        self._client = aiomqtt.Client(
-            broker.host,
-            broker.port,
-            username=broker.username,
-            password=broker.password,
-            identifier=client_id("sensorthings-out"),
-            clean_session=True,
-            timeout=_CONFIRM_S,
-            max_inflight_messages=_AT_ONCE,
-            max_queued_outgoing_messages=0,
-            logger=_quiet,
-        )
-        self._client.pending_calls_threshold = 2 * _AT_ONCE
+        self._broker = broker
+        self._number = 0
+        self._open: set[int] = set()
+        self._confirmed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                self._reader, self._writer = await asyncio.open_connection(
+                    self._broker.host, self._broker.port
+                )
+                self._writer.write(_packet(0x10, self._connect()))
+                kind, body = await self._read()
+        except (OSError, TimeoutError, EOFError) as error:
+            raise OutletError(f"the broker does not answer: {error}") from None
+        if kind != _CONNACK or body[1:2] != b"\0":
+            self._writer.close()
+            raise OutletError(f"the broker refused the sign-in: code {body[1:2].hex()}")
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_alive())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            self._writer.write(_packet(_DISCONNECT, b""))
+            self._writer.close()
+            await self._writer.wait_closed()
 
     async def send(self, messages: Iterable[Message]) -> None:
         """Publish in order; returns when the broker has all of them (PUBACK)."""
-        waiting: list[Message] = list(messages)
-        for start in range(0, len(waiting), _AT_ONCE):
-            part = waiting[start : start + _AT_ONCE]
-            # Tasks begin in the order in which they are made, and each publishes before it first waits.
-            await asyncio.gather(
-                *(
-                    self._client.publish(f"{_PREFIX}/{one.topic}", one.body, qos=1, retain=one.retain)
-                    for one in part
+        waiting = list(messages)
+        try:
+            async with asyncio.timeout(_ANSWER_S + len(waiting) / 100):
+                for start in range(0, len(waiting), _AT_ONCE):
+                    await self._send(waiting[start : start + _AT_ONCE])
+        except (OSError, TimeoutError) as error:
+            raise OutletError(f"the broker does not confirm: {error}") from None
+
+    async def _send(self, part: list[Message]) -> None:
+        packets = []
+        for one in part:
+            self._number = self._number % 65_535 + 1
+            self._open.add(self._number)
+            topic = _PREFIX + one.topic.encode()
+            kind = _PUBLISH | _RETAIN if one.retain else _PUBLISH
+            packets.append(
+                _packet(
+                    kind, struct.pack("!H", len(topic)) + topic + struct.pack("!H", self._number) + one.body
                 )
             )
-            SENT.inc(len(part))
+        self._confirmed.clear()
+        self._writer.writelines(packets)
+        await self._writer.drain()
+        while self._open:
+            if self._tasks[0].done():
+                raise OutletError("the connection broke")
+            await self._confirmed.wait()
+        SENT.inc(len(part))
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                kind, body = await self._read()
+                if kind & 0xF0 == _PUBACK:
+                    self._open.discard(int.from_bytes(body[:2]))
+                    if not self._open:
+                        self._confirmed.set()
+        except (OSError, EOFError):
+            return
+        finally:
+            self._confirmed.set()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEPALIVE_S / 2)
+            self._writer.write(_packet(_PINGREQ, b""))
+
+    def _connect(self) -> bytes:
+        # Clean session, user name and password (MQTT 3.1.1 section 3.1.2.3).
+        parts = (client_id("sensorthings-out"), self._broker.username, self._broker.password)
+        texts = [part.encode() for part in parts]
+        return (
+            b"\x00\x04MQTT\x04\xc2"
+            + struct.pack("!H", _KEEPALIVE_S)
+            + b"".join(struct.pack("!H", len(text)) + text for text in texts)
+        )
+
+    async def _read(self) -> tuple[int, bytes]:
+        kind = (await self._reader.readexactly(1))[0]
+        length = shift = 0
+        while True:
+            (byte,) = await self._reader.readexactly(1)
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                return kind, await self._reader.readexactly(length)
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    """A control packet with its length (MQTT 3.1.1 section 2.2.3)."""
+    length, n = bytearray(), len(body)
+    while True:
+        n, rest = divmod(n, 128)
+        length.append(rest | 0x80 if n else rest)
+        if not n:
+            return bytes((kind,)) + bytes(length) + body

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import nats.errors
@@ -42,7 +44,7 @@ class Wanted:
         self._changed = True
 
     @contextlib.asynccontextmanager
-    async def watching(self) -> Any:
+    async def watching(self) -> AsyncIterator[Wanted]:
         """While entered, changes of persistent sessions are noticed at once."""
 
         async def changed(_: Msg) -> None:
@@ -57,7 +59,7 @@ class Wanted:
                     await subscription.unsubscribe()
 
     async def now(self) -> set[str]:
-        """All topics of ours that are subscribed to. Raises nats.errors.Error and OSError where it cannot be found out."""
+        """All topics of ours that are subscribed to. Raises nats.errors.Error where it cannot be found out."""
         found = await self._connected()
         if self._changed or time.monotonic() - self._kept_at_s > _CONSUMERS_EVERY_S:
             self._changed = False
@@ -120,9 +122,12 @@ class Wanted:
             await asyncio.sleep(0)
 
 
-def _ours(subjects: Any) -> set[str]:
-    found = set()
-    for subject in subjects:
-        if "//" in subject and topics.parse(topic := topics.topic_of(subject)) is not None:
-            found.add(topic)
-    return found
+def _ours(subjects: Iterable[str]) -> set[str]:
+    return {topic for subject in subjects if "//" in subject and (topic := _topic_of(subject))}
+
+
+@lru_cache(maxsize=100_000)
+def _topic_of(subject: str) -> str:
+    """The topic of a subject; empty if it is none of ours."""
+    topic = topics.topic_of(subject)
+    return topic if topics.parse(topic) is not None else ""

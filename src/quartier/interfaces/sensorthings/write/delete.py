@@ -15,6 +15,7 @@ from django.db import models
 
 from quartier.interfaces.sensorthings.answers import Refusal
 from quartier.interfaces.sensorthings.facts import Entity
+from quartier.interfaces.sensorthings.model import BY_NAME
 from quartier.interfaces.sensorthings.write import measuring
 from quartier.interfaces.sensorthings.write.body import Key
 from quartier.interfaces.sensorthings.write.problems import Conflict
@@ -95,8 +96,6 @@ async def _prepare(work: Work, entity: Entity, key: Key) -> None:
 
 async def _with_owners(work: Work, sql: str, key: Key) -> None:
     """Delete the Datastreams that go along; each of them has to be the caller's to delete."""
-    from quartier.interfaces.sensorthings.model import BY_NAME  # noqa: PLC0415
-
     ids = [row[0] for row in await work.all(sql, [key])]
     for one in ids:
         await work.require_change(BY_NAME["Datastream"], one)
@@ -104,8 +103,6 @@ async def _with_owners(work: Work, sql: str, key: Key) -> None:
 
 
 async def _multi(work: Work, keys: list[int]) -> None:
-    from quartier.interfaces.sensorthings.model import BY_NAME  # noqa: PLC0415
-
     for key in keys:
         await work.require_change(BY_NAME["MultiDatastream"], key)
     rows = await work.all("SELECT series_id FROM sensorthings_datastream WHERE multi_id = ANY(%s)", [keys])

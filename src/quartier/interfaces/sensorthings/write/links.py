@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from quartier.interfaces.sensorthings.facts import Entity, Link
-from quartier.interfaces.sensorthings.model import BY_NAME, target
+from quartier.interfaces.sensorthings.model import target
 from quartier.interfaces.sensorthings.write import measuring, places
 from quartier.interfaces.sensorthings.write.body import Key, Ref
 from quartier.interfaces.sensorthings.write.problems import BadField
@@ -107,6 +107,3 @@ def _number(key: Key | None) -> int:
 def _moment(key: Key) -> tuple[int, datetime]:
     assert isinstance(key, tuple)  # noqa: S101
     return key
-
-
-THING: Final = BY_NAME["Thing"]

@@ -241,6 +241,7 @@ async def observed_property(work: Work, draft: Draft, _: Mapping[str, Key], __: 
     unit = more.get("unit")
     if not isinstance(unit, str) or not await asyncio.to_thread(_is_unit, unit):
         unit = await asyncio.to_thread(values.ucum, draft.extra.get("unit"))
+    await work.alone_with_names()
     base = slug_of(name)[:50] or "property"
     used = {
         row[0]

@@ -107,6 +107,7 @@ def _kind(kind: str | None) -> str:
 
 
 async def _free_key(work: Work, place: int | None, wanted: Any, name: str, draft: Draft) -> str:
+    await work.alone_with_names()
     if wanted is not None:
         at = below(draft.place("properties"), "key")
         if not isinstance(wanted, str) or not _KEY.fullmatch(wanted):
@@ -154,10 +155,10 @@ async def changed_properties(work: Work, key: int, posted: dict[str, Any] | None
 # -- places
 
 
-async def put(work: Work, key: int, locations: list[int], at_time: datetime | None = None) -> None:
+async def put(work: Work, key: int, locations: list[int]) -> None:
     """A thing is at these Locations from now on: the older ones are history (18-088 section 10.2.2)."""
     await _stand(work, key, locations)
-    await _remember(work, key, locations, at_time or work.now)
+    await _remember(work, key, locations, work.now)
 
 
 async def history(work: Work, key: int, locations: list[int], moment: datetime) -> int:
