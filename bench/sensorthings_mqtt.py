@@ -162,7 +162,7 @@ async def _measure(ids: list[tuple[int, int]], port: int) -> dict[str, float]:
         await asyncio.gather(*waiting)
         recorded_s = time.perf_counter() - began
         deadline = time.perf_counter() + 20
-        while len(seen) < expected and time.perf_counter() < deadline:
+        while len(seen) < expected and time.perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await recorder.close()
     for one in listening:

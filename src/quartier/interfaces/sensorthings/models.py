@@ -300,3 +300,4 @@ class Task(models.Model):
     person_id = models.BigIntegerField(null=True, blank=True, help_text="who gave it; not shown")
     state = models.CharField(max_length=20, default="accepted")
     state_detail = models.TextField(blank=True)
+    states = models.JSONField(default=list, help_text="state, time and detail, the oldest one first")

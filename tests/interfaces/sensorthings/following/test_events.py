@@ -115,10 +115,9 @@ class Place:
 
 @pytest.fixture
 async def place(store: str, pool: Pool, bus: Bus, publisher: Callable[[], Publisher]) -> AsyncIterator[Place]:
-    from quartier.interfaces.sensorthings import api, events
+    from quartier.interfaces.sensorthings import api, events, visibility
     from quartier.interfaces.sensorthings.read import Reader, read_pool
     from quartier.interfaces.sensorthings.visibility import Grants, Observers
-    from quartier.interfaces.sensorthings import visibility
     from quartier.twin.record import Recorder
     from tests.world import make_world
 

@@ -81,7 +81,7 @@ async def _stored(installation: Installation, series: Any) -> list[Any]:
 
 async def _until_stored(installation: Installation, series: Any, n: int) -> list[Any]:
     async with asyncio.timeout(patient(20)):
-        while len(found := await _stored(installation, series)) < n:
+        while len(found := await _stored(installation, series)) < n:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return found
 
@@ -149,7 +149,7 @@ async def test_a_maker_posts_to_her_own_datastream(installation: Installation, i
         )()
 
     async with asyncio.timeout(patient(15)):
-        while not (listed := await refused()):
+        while not (listed := await refused()):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert listed == [
         (
@@ -204,7 +204,7 @@ async def test_bad_messages_are_listed_with_the_place_of_the_mistake(
         return sorted(RefusedMessage.objects.values_list("detail", flat=True))
 
     async with asyncio.timeout(patient(15)):
-        while len(found := await sync_to_async(listed)()) < 4:
+        while len(found := await sync_to_async(listed)()) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert found == [
         "result: expected a number, as the observationType says, found a text",

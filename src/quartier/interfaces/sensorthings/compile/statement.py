@@ -287,16 +287,21 @@ def _property(context: Context, way: _Way, suffix: str | None, options: Options)
         raise QueryError(f"{suffix} follows an entity set", option="path")
     found, scope = way.end, way.scope
     assert found is not None  # noqa: S101
-    value = scope.sql(found.json_sql)
-    if way.steps:
-        if found.kind not in ("json", "geometry", "result"):
-            raise NotFound(f"{found.name} has no parts")
-        of = scope.sql(found.other if found.kind == "result" else found.sql)
-        value = f"{json_at(context, of, way.steps)}::text"
+    value = _value(context, way, found)
     sql = select(way.scopes, [value], way.where, limit=" LIMIT 1")
     kind: Kind = "value" if suffix == "$value" else "property"
     statement = _statement(context, sql)
     return Plan(kind, statement, scope.entity, property=found, steps=way.steps, options=options)
+
+
+def _value(context: Context, way: _Way, found: Property) -> str:
+    """SQL for the JSON text of the property (or a part of it) at the end of a path."""
+    if not way.steps:
+        return way.scope.sql(found.json_sql)
+    if found.kind not in ("json", "geometry", "result"):
+        raise NotFound(f"{found.name} has no parts")
+    of = way.scope.sql(found.other if found.kind == "result" else found.sql)
+    return f"{json_at(context, of, way.steps)}::text"
 
 
 def _refuse(options: Options, what: str, names: tuple[str, ...]) -> None:
@@ -484,3 +489,40 @@ def observations_among(request: Request, eyes: Eyes) -> Statement:
     where += [f"{a}_s.id = k.series", f"{a}.time = k.time"]
     columns = [f"{a}.series_id", f"{a}.time", f"{made} AS j"]
     return _statement(context, select(way.scopes, columns, where, extra=[asked]))
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Of some entities those that a request means: ``statement`` gives ``(id, JSON)`` of each, for its first parameter,
+    an array of ids; of a ``property`` where the path ends with one.
+    """
+
+    statement: Statement
+    entity: Entity
+    property: Property | None
+
+
+def entities_among(request: Request, eyes: Eyes) -> Among | None:
+    """How known entities are looked at through a request; None where it means observations.
+
+    Order, pages and counts of the request are passed over. Raises QueryError and NotFound.
+    """
+    options = request.options
+    context = Context(eyes)
+    asked = f"ANY({context.bind(None, 'bigint[]')})"
+    way = _follow(context, request.resource.segments)
+    scope = way.scope
+    if scope.entity is OBSERVATION:
+        return None
+    where = list(way.where)
+    if way.end is not None:
+        _refuse(options, "a property", tuple(name for name in Options.__slots__ if name != "result_metadata"))
+        made = _value(context, way, way.end)
+    else:
+        if options.filter is not None:
+            context.option = "$filter"
+            where += conditions(context, scope, options.filter)
+        made = rows.object_sql(context, scope, options, _limit_metadata(options), alone=way.single)
+    id_ = scope.sql(scope.entity.id.sql)
+    sql = select(way.scopes, [f"({id_})::bigint", f"{made} AS j"], [*where, f"{id_} = {asked}"])
+    return Among(_statement(context, sql), scope.entity, way.end)

@@ -30,9 +30,12 @@ from quartier.cities.tokens import TokenError
 from quartier.engines.bus import OBSERVED, Bus
 from quartier.engines.pools import Pool
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
+from quartier.interfaces.sensorthings.following import entities
+from quartier.interfaces.sensorthings.following.entities import EntityQuery
 from quartier.interfaces.sensorthings.following.matcher import Match, Matcher, Reading, readings
 from quartier.interfaces.sensorthings.following.query import Query, understand
 from quartier.interfaces.sensorthings.mqtt import metrics, rights, topics
+from quartier.interfaces.sensorthings.mqtt.entities import Entities
 from quartier.interfaces.sensorthings.mqtt.newest import newest
 from quartier.interfaces.sensorthings.mqtt.outlet import Message, Outlet
 from quartier.interfaces.sensorthings.mqtt.topics import Topic
@@ -62,11 +65,11 @@ _RIGHTS_AGAIN_S: Final = 15.0
 @dataclass(slots=True)
 class _Followed:
     topic: Topic
-    query: Query
+    query: Query | EntityQuery
 
 
 class Leader:
-    """Publishes observations by MQTT."""
+    """Publishes observations and changes of other entities by MQTT."""
 
     def __init__(self, pool: Pool, reader: Reader, bus: Bus, *, broker: OwnBroker | None = None) -> None:
         self._pool = pool
@@ -75,6 +78,7 @@ class Leader:
         self._broker = broker
         self._observers = Observers()
         self._matcher = Matcher(reader)
+        self._entities = Entities(pool, reader)
         self._followed: dict[str, _Followed] = {}
         self._topic_of: dict[Query, Topic] = {}
         self._refused: set[str] = set()
@@ -114,14 +118,16 @@ class Leader:
             # Before the first message is read: whoever waited through a restart misses nothing.
             await self._look(outlet, await wanted.now(), time.monotonic())
             looking = asyncio.create_task(self._keep_looking(outlet, wanted))
+            changing = asyncio.create_task(self._publish_changes(outlet))
             publishing = asyncio.create_task(self._publish(outlet, stop))
+            tasks = (looking, changing, publishing)
             self.following.set()
             try:
-                await asyncio.wait({looking, publishing}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (looking, publishing):
+                for task in tasks:
                     task.cancel()
-                ended = await asyncio.gather(looking, publishing, return_exceptions=True)
+                ended = await asyncio.gather(*tasks, return_exceptions=True)
             for one in ended:
                 if isinstance(one, Exception):
                     raise one
@@ -144,7 +150,7 @@ class Leader:
             for text in self._followed.keys() - found:
                 await self._leave(outlet, text)
             self._refused &= found
-            new: list[Query] = []
+            new: list[Query | EntityQuery] = []
             for text in found - self._followed.keys() - self._refused:
                 if len(self._followed) >= MOST_TOPICS:
                     log.warning("sensorthings.mqtt_too_many", topics=len(found))
@@ -153,12 +159,13 @@ class Leader:
                     new.append(query)
             metrics.WANTED.set(len(self._followed))
             if new:
-                missed = [
-                    one for at_s, batch in self._mind if at_s >= since_s - 2 * _LOOK_EVERY_S for one in batch
-                ]
-                await self._send(outlet, missed, new)
+                since_s -= 2 * _LOOK_EVERY_S
+                missed = [one for at_s, batch in self._mind if at_s >= since_s for one in batch]
+                await self._send(outlet, missed, [one for one in new if isinstance(one, Query)])
+                others = [one for one in new if isinstance(one, EntityQuery)]
+                await self._entities.catch_up(outlet, others, since_s)
 
-    async def _take_in(self, outlet: Outlet, text: str) -> Query | None:
+    async def _take_in(self, outlet: Outlet, text: str) -> Query | EntityQuery | None:
         """Begin to follow a topic; say to whoever wants it what is wrong with it."""
         topic = topics.parse(text)
         assert topic is not None  # noqa: S101 (others were not taken for ours)
@@ -167,16 +174,37 @@ class Leader:
         except (QueryError, NotFound, TokenError) as error:
             await self._refuse(outlet, topic, 404 if isinstance(error, NotFound) else 400, str(error))
             return None
-        self._followed[text] = _Followed(topic, query)
-        self._topic_of[query] = topic
-        self._matcher.add(query)
-        if topic.retain and (body := await newest(self._reader, topic, query)) is not None:
+        self._follow(topic, query)
+        if (
+            topic.retain
+            and isinstance(query, Query)
+            and (body := await newest(self._reader, topic, query)) is not None
+        ):
             await outlet.send([Message(text, body, retain=True)])
         return query
 
-    async def _understood(self, topic: Topic) -> Query:
+    def _follow(self, topic: Topic, query: Query | EntityQuery) -> None:
+        self._followed[topic.text] = _Followed(topic, query)
+        if isinstance(query, EntityQuery):
+            self._entities.add(query, topic)
+        else:
+            self._topic_of[query] = topic
+            self._matcher.add(query)
+
+    def _unfollow(self, text: str) -> _Followed:
+        one = self._followed.pop(text)
+        if isinstance(one.query, EntityQuery):
+            self._entities.remove(one.query)
+        else:
+            del self._topic_of[one.query]
+            self._matcher.remove(one.query)
+        return one
+
+    async def _understood(self, topic: Topic) -> Query | EntityQuery:
         resource, options = topic.parsed()
-        return understand(resource, options, await self._eyes_of(topic), topic.base)
+        eyes = await self._eyes_of(topic)
+        found = entities.understand(resource, options, eyes, topic.base)
+        return found or understand(resource, options, eyes, topic.base)
 
     async def _eyes_of(self, topic: Topic) -> Eyes:
         key = (topic.token_id, topic.city)
@@ -195,9 +223,7 @@ class Leader:
         await outlet.send([Message(topic.text, body)])
 
     async def _leave(self, outlet: Outlet, text: str) -> None:
-        one = self._followed.pop(text)
-        del self._topic_of[one.query]
-        self._matcher.remove(one.query)
+        one = self._unfollow(text)
         if one.topic.retain:
             # Nobody keeps it up to date any more.
             await outlet.send([Message(text, b"", retain=True)])
@@ -212,17 +238,22 @@ class Leader:
                     continue
                 query = await self._understood(one.topic)
             except (QueryError, NotFound, TokenError):
-                query = None
-            del self._topic_of[one.query], self._followed[text]
-            self._matcher.remove(one.query)
-            if query is None:
+                self._unfollow(text)
                 self._refused.add(text)
             else:
-                self._followed[text] = _Followed(one.topic, query)
-                self._topic_of[query] = one.topic
-                self._matcher.add(query)
+                self._unfollow(text)
+                self._follow(one.topic, query)
 
     # -- what is published
+
+    async def _publish_changes(self, outlet: Outlet) -> None:
+        while True:
+            async with self._turn:
+                positions, changes = await self._entities.some()
+                if changes:
+                    await self._entities.publish(outlet, changes)
+                    await self._entities.done(positions)
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _publish(self, outlet: Outlet, stop: asyncio.Event) -> None:
         arrived: list[Msg] = []
@@ -280,7 +311,7 @@ class Leader:
             self._in_mind -= len(self._mind.popleft()[1])
 
     async def _send(self, outlet: Outlet, batch: list[Reading], only: Sequence[Query] | None) -> None:
-        if not batch or not self._followed:
+        if not batch or not self._topic_of or (only is not None and not only):
             return
         found, failed = await self._matcher.matches(batch, only)
         await outlet.send([self._message(match) for match in found])
