@@ -23,6 +23,7 @@ const EVERY_MS = 200;
 class CodeScanner extends HTMLElement {
   #stream: MediaStream | undefined;
   #button = document.createElement("button");
+  #words = document.createElement("span");
   #video = document.createElement("video");
   #status = document.createElement("p");
 
@@ -30,6 +31,8 @@ class CodeScanner extends HTMLElement {
     if (!window.BarcodeDetector || !navigator.mediaDevices || this.querySelector("button")) return;
     this.#button.type = "button";
     this.#button.className = "kern-btn kern-btn--secondary";
+    this.#words.className = "kern-label";
+    this.#button.append(this.#words);
     this.#button.addEventListener("click", () => void (this.#stream ? this.#stop() : this.#start()));
     this.#video.muted = true;
     this.#video.playsInline = true;
@@ -44,7 +47,7 @@ class CodeScanner extends HTMLElement {
   }
 
   #label(on: boolean): void {
-    this.#button.textContent = on ? say("Kamera ausschalten", "Switch the camera off") : say("QR-Code mit der Kamera lesen", "Read the QR code with the camera");
+    this.#words.textContent = on ? say("Kamera ausschalten", "Switch the camera off") : say("QR-Code mit der Kamera lesen", "Read the QR code with the camera");
   }
 
   #stop(): void {

@@ -18,6 +18,7 @@ class FrameLog extends HTMLElement {
   #stopped = false;
   #status = document.createElement("span");
   #button = document.createElement("button");
+  #label = document.createElement("span");
   #stops: AbortController | undefined;
   #missed = 0;
 
@@ -28,6 +29,8 @@ class FrameLog extends HTMLElement {
     this.#button.type = "button";
     this.#button.className = "kern-btn kern-btn--tertiary";
     this.#button.addEventListener("click", () => this.#toggle());
+    this.#label.className = "kern-label";
+    this.#button.append(this.#label);
     this.#status.setAttribute("role", "status");
     bar.append(this.#status, this.#button);
     this.prepend(bar);
@@ -71,7 +74,7 @@ class FrameLog extends HTMLElement {
     const text = this.#stopped ? say("Angehalten.", "Stopped.") : live ? say("Live: Neue Pakete erscheinen oben.", "Live: new frames appear at the top.") + left : say("Nicht verbunden; es wird wieder versucht.", "Not connected; trying again.");
     // The same words again would be read out again.
     if (this.#status.textContent !== text) this.#status.textContent = text;
-    this.#button.textContent = this.#stopped ? say("Weiter", "Go on") : say("Anhalten", "Stop");
+    this.#label.textContent = this.#stopped ? say("Weiter", "Go on") : say("Anhalten", "Stop");
   }
 
   #show({ rows, left_out }: Frames): void {

@@ -1,4 +1,4 @@
-"""A radio network in both cities: gateways, devices with sessions, frames of every kind, downlinks, a peer and its ledger."""
+"""A radio network in both cities: gateways, devices with sessions, frames, downlinks, a peer and its ledger."""
 
 from __future__ import annotations
 
@@ -88,9 +88,17 @@ def _city(radio: Radio, scene: Scene, slug: str) -> None:
         gateway=gateway, hour=hour, received=40, accepted=30, foreign=4, sent=5, failed=1, airtime_s=2.5
     )
     radio.gateways[slug] = gateway
-    device = _device(radio, city, DEVICES[slug], "a", "Fühler", scene.device_type, scene.things[slug])
+    device = _device(
+        radio,
+        city,
+        DEVICES[slug],
+        profile="a",
+        name="Fühler",
+        device_type=scene.device_type,
+        thing=scene.things[slug],
+    )
     radio.devices[slug] = device
-    lamp = _device(radio, city, f"{DEVICES[slug][:-1]}c", "c", "Leuchte", None, None)
+    lamp = _device(radio, city, f"{DEVICES[slug][:-1]}c", profile="c", name="Leuchte")
     radio.devices[f"{slug} lamp"] = lamp
     Session.objects.create(
         device=device,
@@ -123,10 +131,11 @@ def _device(
     radio: Radio,
     city: Municipality,
     eui: str,
+    *,
     profile: str,
     name: str,
-    device_type: DeviceType | None,
-    thing: Thing | None,
+    device_type: DeviceType | None = None,
+    thing: Thing | None = None,
 ) -> LoraDevice:
     device = domain.register_device(
         SYSTEM,

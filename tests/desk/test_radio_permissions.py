@@ -82,7 +82,7 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
             "profile": "{profile}",
             "activation": "otaa",
             "app_key": radio_scene.APP_KEY,
-        },  # fmt: skip
+        },
         "403 403 403 302 302 302 302",
         "403 403 403 422 422 302 302",
     ),
@@ -132,7 +132,7 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
             "rx2_frequency_mhz": "869.525",
             "status_interval_s": "0",
             "class_c_timeout_s": "5",
-        },  # fmt: skip
+        },
         "403 403 403 403 302 302 302",
         "403 403 403 403 422 302 302",
     ),
@@ -144,7 +144,7 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
             "key": "11" * 16,
             "data_rate": "0",
             "frequency_mhz": "869.525",
-        },  # fmt: skip
+        },
         "403 403 403 403 302 302 302",
         "403 403 403 403 422 302 302",
     ),
@@ -164,7 +164,7 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
             "protocol": "ts002-1.0",
             "net_ids": "000013",
             "timeout_s": "5",
-        },  # fmt: skip
+        },
         "403 403 403 403 302 302 302",
         "403 403 403 403 422 302 302",
     ),

@@ -39,7 +39,8 @@ _SHORTEST_HISTORY_S: Final = 600
               help="Hours of the past to read at the first start.")  # fmt: skip
 @click.option("--open", "open_browser", is_flag=True, help="Open the address in a browser.")
 def demo(*, speed: float, port: int | None, data: Path | None, history: float, open_browser: bool) -> int:
-    """Run both cities with virtual sensors: Dortmund behind an ELEMENT IoT server, Schwerte behind ChirpStack.
+    """Run both cities with virtual sensors: Dortmund behind an ELEMENT IoT server, Schwerte behind ChirpStack, and
+    in both a LoRaWAN network of Quartier's own that roams with the other one.
 
     Everything is simulated and says so. The data folder is kept, so that the next start continues.
     """

@@ -95,6 +95,7 @@ def _devices(
     types: Mapping[str, DeviceType],
 ) -> None:
     from quartier.lorawan.domain import DeviceSettings, register_device  # noqa: PLC0415
+    from quartier.lorawan.domain.changes import notify  # noqa: PLC0415
     from quartier.lorawan.models import LoraDevice  # noqa: PLC0415
 
     there = set(LoraDevice.objects.values_list("dev_eui", flat=True))
@@ -121,7 +122,9 @@ def _devices(
             ),
             thing=things[one.thing.key],
             since=datetime.combine(one.device.installed_on, time(), UTC),
+            log=False,
         )
+    notify()
 
 
 def _peers(municipalities: Mapping[str, Municipality], ports: Mapping[str, RadioPorts]) -> None:

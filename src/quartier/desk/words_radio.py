@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from quartier.desk.words import Text, Words
 
 KINDS: Final[dict[str, Text]] = {
-    "join_request": _("Anmeldung"),
+    "join_request": _("Anmeldung eines Geräts"),
     "join_accept": _("Antwort auf die Anmeldung"),
     "unconfirmed_up": _("Nachricht des Geräts"),
     "confirmed_up": _("Nachricht des Geräts, die eine Bestätigung will"),

@@ -83,7 +83,8 @@ class Alone:
         if connection is not None:
             with contextlib.suppress(*_AWAY):
                 await connection.execute("SELECT pg_advisory_unlock_all()")
-        await self._held.aclose()
+        with contextlib.suppress(*_AWAY):
+            await self._held.aclose()
 
     async def _take(self) -> bool:
         connection = await self._held.enter_async_context(self._pool.connection())

@@ -12,13 +12,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+import msgspec
+
 Eui = bytes
 """Eight bytes, most significant first, as printed on a device."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reception:
-    """One frame as one gateway heard it.
+class Reception(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One frame as one gateway heard it. A msgspec struct, because every datagram makes one.
 
     ``context`` belongs to the gateway's protocol (a time stamp counter, Station's xtime and rctx): what it needs to
     transmit a given time after this reception. ``fine_time_ns`` is the gateway's GPS time of arrival within the second.
@@ -33,7 +34,7 @@ class Reception:
     received_monotonic: float
     rssi_dbm: float
     snr_db: float
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = msgspec.field(default_factory=dict)
     channel: int | None = None
     fine_time_ns: int | None = None
     gps_time_ms: int | None = None

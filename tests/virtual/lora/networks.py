@@ -79,18 +79,18 @@ class Road:
         if self._chance.random() < self.loss:
             self.counts["requests lost"] += 1
             return self._gone(request)
-        async with self._session.request(
-            request.method, self._to + request.path_qs, data=body, headers=headers
-        ) as answer:
-            content = await answer.read()
-            if self._chance.random() < self.loss:
-                self.counts["answers lost"] += 1
-                return self._gone(request)
-            return web.Response(
-                body=content,
-                status=answer.status,
-                headers={"Content-Type": answer.headers.get("Content-Type", "application/json")},
-            )
+        try:
+            async with self._session.request(
+                request.method, self._to + request.path_qs, data=body, headers=headers
+            ) as answer:
+                content, status = await answer.read(), answer.status
+                kind = answer.headers.get("Content-Type", "application/json")
+        except aiohttp.ClientError:
+            return self._gone(request)  # the server has ended
+        if self._chance.random() < self.loss:
+            self.counts["answers lost"] += 1
+            return self._gone(request)
+        return web.Response(body=content, status=status, headers={"Content-Type": kind})
 
     @staticmethod
     def _gone(request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from quartier.intake.codecs.calls import CodecError, Encoded
+from quartier.intake.codecs.sandbox import CodecPool
 from quartier.lorawan.frames.regions import EU868
+from quartier.virtual.device_types import codec_source
 from quartier.virtual.lora.ether import Ether
 from quartier.virtual.lora.fleet import Member, fleet
 from quartier.virtual.lora.gateway import Hearing
@@ -175,3 +178,18 @@ def test_server_addresses(text: str) -> None:
     assert RadioPorts.parse(f"x={RadioPorts(1, 2, 3)}") == ("x", RadioPorts(1, 2, 3))
     with pytest.raises(ValueError, match="CITY=UDPPORT:STATIONPORT"):
         RadioPorts.parse(text)
+
+
+async def test_codec_of_the_lamp_says_what_the_lamp_understands() -> None:
+    life, _ = alone(member("Leuchte City"), speed=1.0)
+    async with CodecPool(processes=1) as pool:
+        for dimming, expected in ((40, 40), (0, 0), (99.6, 100), (None, None)):
+            encoded = await pool.encode_downlink(codec_source("virtual-lamp"), {"dimming": dimming})
+            assert isinstance(encoded, Encoded)
+            assert encoded.port == LAMP_PORT
+            life._obey(LAMP_PORT, encoded.payload)
+            assert life.dimming == expected
+        for wrong in (101, -1, "40", [40]):
+            refused = await pool.encode_downlink(codec_source("virtual-lamp"), {"dimming": wrong})
+            assert isinstance(refused, CodecError)
+            assert "dimming" in refused.detail

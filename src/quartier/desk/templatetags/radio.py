@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from quartier.desk import radio_frames, words_radio
+from quartier.desk import radio_frames, words, words_radio
 from quartier.desk.queries.radio.gateways import is_online
 from quartier.desk.templatetags.desk import badge
 from quartier.lorawan.models import Downlink, Gateway
@@ -53,7 +53,7 @@ def downlink_state(downlink: Downlink) -> SafeString:
 
 
 @register.filter
-def failure_words(code: str) -> words_radio.Words:
+def failure_words(code: str) -> words.Words:
     """Why a downlink failed, in words."""
     return words_radio.failure(code)
 

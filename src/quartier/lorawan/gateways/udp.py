@@ -116,7 +116,7 @@ class UdpServer(asyncio.DatagramProtocol):
             eui = gateway_eui
             gateway, live = self._registry.admit(eui, _PROTOCOL, addr[0], now)
             if kind is Kind.PUSH_DATA:
-                self._answer(gwmp.header(Kind.PUSH_ACK, token), addr)
+                self._answer(b"\x02%b\x01" % token, addr)
                 self._on_push(gateway, live, body, now, addr)
             elif kind is Kind.PULL_DATA:
                 self._answer(gwmp.header(Kind.PULL_ACK, token), addr)

@@ -130,9 +130,11 @@ class Network:
         return found.session.version, found.session.keys.f_nwk_s_int_key
 
     def _begin(self, frame: Frame) -> None:
-        task = asyncio.create_task(self._work(frame))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # Eager: most of a frame's work is done before it waits for the first time.
+        task = asyncio.Task(self._work(frame), loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _work(self, frame: Frame) -> None:
         try:

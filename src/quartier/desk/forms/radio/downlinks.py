@@ -51,7 +51,7 @@ class GroupDownlinkForm(DeskForm):
 class DownlinkForm(GroupDownlinkForm):
     """For one device: bytes, or a JSON object that the codec turns into bytes."""
 
-    data = forms.CharField(
+    command = forms.CharField(
         label=_("Oder als JSON durch den Codec"),
         required=False,
         max_length=10_000,
@@ -70,11 +70,11 @@ class DownlinkForm(GroupDownlinkForm):
     urgent = forms.BooleanField(
         label=_("dringend"), required=False, help_text=_("Geht vor und darf die Reserve an Sendezeit nutzen.")
     )
-    field_order = ["payload", "data", "port", "confirmed", "urgent", "expires_at"]
+    field_order = ["payload", "command", "port", "confirmed", "urgent", "expires_at"]
 
-    def clean_data(self) -> dict[str, Any] | None:
+    def clean_command(self) -> dict[str, Any] | None:
         """As an object."""
-        text = self.cleaned_data["data"].strip()
+        text = self.cleaned_data["command"].strip()
         if not text:
             return None
         try:
@@ -88,6 +88,6 @@ class DownlinkForm(GroupDownlinkForm):
     def clean(self) -> dict[str, Any]:
         """One of the two ways."""
         data = super().clean() or self.cleaned_data
-        if data.get("payload") and data.get("data") is not None:
-            self.add_error("data", _("Bitte entweder Hex oder JSON."))
+        if data.get("payload") and data.get("command") is not None:
+            self.add_error("command", _("Bitte entweder Hex oder JSON."))
         return data

@@ -51,16 +51,13 @@ class FrameFilterForm(DeskForm):
         choose(self, "stadt", municipality_choices(municipalities(actor, MESSAGES)))
         heard = [(code, words.title) for code, (_badge, words) in words_radio.HEARD.items()]
         sent = [(code, words.title) for code, (_badge, words) in words_radio.SENT.items()]
-        choose(
-            self,
-            "ergebnis",
-            [
-                ("", _("alle")),
-                (REFUSED, _("alles, was nicht klappte")),
-                (_("gehört"), heard),
-                (_("zu senden"), sent),
-            ],
-        )
+        choices: list[tuple[Any, Any]] = [
+            ("", _("alle")),
+            (REFUSED, _("alles, was nicht klappte")),
+            (_("gehört"), heard),
+            (_("zu senden"), sent),
+        ]
+        choose(self, "ergebnis", choices)
 
     def wanted(self) -> FrameFilter:
         """The filter; values that are no choice do not narrow."""

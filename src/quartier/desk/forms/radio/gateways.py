@@ -51,7 +51,7 @@ class GatewayForm(DeskForm):
 
     name = forms.CharField(label=_("Name"), max_length=120)
     protocol = forms.ChoiceField(
-        label=_("Protokoll"),
+        label=_("Gateway-Protokoll"),
         choices=Gateway.Protocol.choices,
         help_text=_(
             "Am sichersten ist Basics Station: Nur sie beweist mit einem Zugangsschlüssel, wer sie ist."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -22,7 +22,7 @@ def _words(text: str) -> list[str]:
 
 
 class _Refusing(DeskForm):
-    NAMES: Final[dict[str, str]] = {}
+    NAMES: ClassVar[dict[str, str]] = {}
 
     def refuse(self, error: ValueError) -> None:
         """Show what the rule refused at its field, in the rule's own words."""
@@ -34,7 +34,7 @@ class _Refusing(DeskForm):
 class PeerForm(_Refusing):
     """How a neighbouring network is reached, and how it proves who it is."""
 
-    NAMES: Final = {"keks": "kek", "gateway": "gateway_eui", "secret": "authorization"}
+    NAMES: ClassVar[dict[str, str]] = {"keks": "kek", "gateway": "gateway_eui", "secret": "authorization"}
 
     name = forms.CharField(label=_("Name"), max_length=120)
     protocol = forms.ChoiceField(
@@ -271,7 +271,7 @@ class AgreementForm(_Refusing):
 class SignatureForm(_Refusing):
     """Who signed for the other side."""
 
-    NAMES: Final = {"signed_there_by": "name", "signed_there": "name"}
+    NAMES: ClassVar[dict[str, str]] = {"signed_there_by": "name", "signed_there": "name"}
 
     name = forms.CharField(
         label=_("Unterschrieben von"),

@@ -24,9 +24,12 @@ def filtered(
         rows = rows.filter(Q(state=state))
     if text:
         digits = "".join(one for one in text.lower() if one not in " -:")
-        wanted = Q(name__icontains=text) | Q(external_id__contains=digits)
+        wanted = Q(name__icontains=text)
+        if digits:
+            wanted |= Q(external_id__contains=digits)
         if len(digits) == 8 and all(one in "0123456789abcdef" for one in digits):
-            wanted |= Exists(Session.objects.filter(device__device=OuterRef("pk"), dev_addr=int(digits, 16)))
+            session = Session.objects.filter(device__device=OuterRef("pk"), dev_addr=int(digits, 16))
+            wanted |= Q(Exists(session))
         rows = rows.filter(wanted)
     return rows.select_related("municipality", "device_type", "lora__profile").order_by("name", "pk")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from quartier.cities.rules import Actor
@@ -26,6 +26,9 @@ def is_online(gateway: Gateway, now: datetime | None = None) -> bool:
     """Whether something was heard of it in the last two minutes."""
     seen = gateway.last_seen_at
     return not gateway.disabled and seen is not None and (now or timezone.now()) - seen < ONLINE_WITHIN
+
+
+_SUMS: Final = ("received", "accepted", "foreign", "sent", "failed", "airtime_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +118,11 @@ def health(gateways: Iterable[Gateway]) -> list[GatewayHealth]:
     """With the sums of the last 24 hours, in one further query."""
     rows = list(gateways)
     days = {
-        row.pop("gateway_id"): Day(**row)
+        row["gateway_id"]: Day(**{name: row[f"{name}_"] for name in _SUMS})
         for row in GatewayHour.objects.filter(gateway__in=rows, hour__gt=timezone.now() - timedelta(hours=24))
         .order_by()
         .values("gateway_id")
-        .annotate(**{f"{name}_": Sum(name) for name in ("received", "accepted", "foreign", "sent", "failed")})
-        .annotate(airtime_s_=Sum("airtime_s"))
-        .values(
-            "gateway_id",
-            received=F("received_"),
-            accepted=F("accepted_"),
-            foreign=F("foreign_"),
-            sent=F("sent_"),
-            failed=F("failed_"),
-            airtime_s=F("airtime_s_"),
-        )
+        .annotate(**{f"{name}_": Sum(name) for name in _SUMS})
     }
     now = timezone.now()
     return [

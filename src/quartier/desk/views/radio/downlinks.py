@@ -32,8 +32,8 @@ def downlink_new(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
         data = form.cleaned_data
         try:
             payload, port = data["payload"], data["port"]
-            if data["data"] is not None:
-                payload, port = _encoded(device, data["data"], port)
+            if data["command"] is not None:
+                payload, port = _encoded(device, data["command"], port)
             downlink = domain.enqueue(
                 actor,
                 device,
@@ -58,10 +58,10 @@ def _encoded(device: LoraDevice, data: dict[str, object], port: int) -> tuple[by
         else None
     )
     if codec is None:
-        raise LoraError("data", _("Dem Gerät fehlt ein Typ mit Codec."))
+        raise LoraError("command", _("Dem Gerät fehlt ein Typ mit Codec."))
     encoded = intake.encode_downlink(codec.script, data, port=port)
     if isinstance(encoded, CodecError):
-        raise LoraError("data", _("Der Codec kann das nicht: %(why)s") % {"why": encoded.detail})
+        raise LoraError("command", _("Der Codec kann das nicht: %(why)s") % {"why": encoded.detail})
     return encoded.payload, encoded.port or port
 
 
