@@ -10,15 +10,18 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone, translation
 
 from quartier.cities.rules import actor_of
-from quartier.desk import radio_downlinks, radio_frames
+from quartier.desk import radio_downlinks, radio_frames, words_radio
 from quartier.desk.queries.radio import frames as frame_queries
 from quartier.desk.queries.radio import overview, peers
 from quartier.desk.queries.radio.frames import FrameFilter
 from quartier.intake.models import Codec
 from quartier.lorawan.domain.changes import keyring
+from quartier.lorawan.frames import mac
 from quartier.lorawan.frames.qr import DeviceCode
 from quartier.lorawan.keyring import ROOT
 from quartier.lorawan.models import Downlink, Frame, Gateway, LoraDevice
+from quartier.lorawan.roaming.peers import DataClass
+from quartier.lorawan.types import Discarded, TransmitError
 from tests.desk import radio_scene
 from tests.desk.radio_scene import APP_KEY, DEVICES, FRAMES, GATEWAYS, PRIVATE, Radio
 from tests.desk.scene import Scene, count_queries
@@ -191,6 +194,14 @@ def test_frames_are_told_in_both_languages(scene: Scene, radio: Radio) -> None:
             told.advice
             == "The counter is smaller than the last one. A device that has restarted must join again."
         )
+
+
+def test_every_outcome_has_words() -> None:
+    assert {str(one) for one in Discarded} <= words_radio.HEARD.keys()
+    assert {str(one) for one in TransmitError} <= words_radio.SENT.keys()
+    commands = [name for name in vars(mac) if name.endswith(("Req", "Ans", "Ind", "Conf"))]
+    assert [name for name in commands if not words_radio.command(name)] == []
+    assert {str(one) for one in DataClass} == words_radio.DATA_CLASSES.keys()
 
 
 def test_the_log_is_narrowed_and_paged(scene: Scene, radio: Radio) -> None:

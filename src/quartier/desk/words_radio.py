@@ -155,6 +155,10 @@ HEARD: Final[dict[str, tuple[str, Words]]] = {
         "warning",
         Words(_("Kontingent aufgebraucht"), _("Die vereinbarte Sendezeit dieses Tages ist verbraucht.")),
     ),
+    "proprietary": (
+        "info",
+        Words(_("Eigenes Format"), _("Ein Paket in der Form eines Herstellers; Quartier liest es nicht.")),
+    ),
 }
 
 # Of frames that were, or should have been, sent; and of downlinks that failed.
@@ -233,6 +237,15 @@ SENT: Final[dict[str, tuple[str, Words]]] = {
         Words(
             _("vom Gerät nicht bestätigt"),
             _("Die Nachricht wurde gesendet, aber das Gerät hat den Empfang nicht bestätigt."),
+        ),
+    ),
+    "interrupted": (
+        "danger",
+        Words(
+            _("unterbrochen"),
+            _(
+                "Das System wurde beendet, während die Nachricht unterwegs war. Ob sie gesendet wurde, weiß niemand."
+            ),
         ),
     ),
     "moved": ("info", Words(_("Gerät wurde abgegeben"), _("Das Gerät gehört jetzt einer anderen Stadt."))),

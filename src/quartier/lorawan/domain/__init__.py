@@ -21,6 +21,7 @@ from quartier.lorawan.domain.downlinks import (
 from quartier.lorawan.domain.errors import LoraError
 from quartier.lorawan.domain.gateways import make_token, save_gateway, set_disabled
 from quartier.lorawan.domain.profiles import save_profile
+from quartier.lorawan.domain.stations import roll_station_token, set_station
 from quartier.lorawan.domain.transfer import export_devices, import_devices
 
 __all__ = [
@@ -36,10 +37,12 @@ __all__ = [
     "move_device",
     "register_device",
     "replace_keys",
+    "roll_station_token",
     "save_device",
     "save_gateway",
     "save_profile",
     "set_active",
     "set_disabled",
     "set_members",
+    "set_station",
 ]

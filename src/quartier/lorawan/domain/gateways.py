@@ -15,6 +15,7 @@ from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
 from quartier.lorawan.domain.changes import notify
 from quartier.lorawan.domain.errors import LoraError, bounded_number, bounded_text, hexadecimal
+from quartier.lorawan.domain.stations import forget_rolled
 from quartier.lorawan.frames.regions import REGIONS
 from quartier.lorawan.models import Gateway
 
@@ -113,8 +114,9 @@ def make_token(actor: Actor, gateway: Gateway) -> str:
     token = secrets.token_urlsafe(32)
     digest = hashlib.sha256(token.encode()).hexdigest()
     row.credentials = [*row.credentials, digest][-_KEPT_CREDENTIALS:]
-    row.save(update_fields=["credentials", "updated_at"])
-    gateway.credentials = row.credentials
+    forget_rolled(row)
+    row.save(update_fields=["credentials", "settings", "updated_at"])
+    gateway.credentials, gateway.settings = row.credentials, row.settings
     audit.log(actor, "lorawan.gateway.token", row.eui, municipality_id=row.municipality_id)
     notify()
     return token
@@ -130,8 +132,9 @@ def set_certificate(actor: Actor, gateway: Gateway, sha256: str) -> None:
     digest = hexadecimal("certificate", sha256, 32).hex()
     row = Gateway.objects.select_for_update().get(pk=gateway.pk)
     row.credentials = [*(one for one in row.credentials if one != digest), digest][-_KEPT_CREDENTIALS:]
-    row.save(update_fields=["credentials", "updated_at"])
-    gateway.credentials = row.credentials
+    forget_rolled(row)
+    row.save(update_fields=["credentials", "settings", "updated_at"])
+    gateway.credentials, gateway.settings = row.credentials, row.settings
     audit.log(
         actor, "lorawan.gateway.token", row.eui, municipality_id=row.municipality_id, certificate=digest[:16]
     )

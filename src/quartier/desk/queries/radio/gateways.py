@@ -28,6 +28,7 @@ def is_online(gateway: Gateway, now: datetime | None = None) -> bool:
     return not gateway.disabled and seen is not None and (now or timezone.now()) - seen < ONLINE_WITHIN
 
 
+# In the order of Day.
 _SUMS: Final = ("received", "accepted", "foreign", "sent", "failed", "airtime_s")
 
 
@@ -117,13 +118,13 @@ def filtered(actor: Actor, *, text: str = "", municipality: str = "", state: str
 def health(gateways: Iterable[Gateway]) -> list[GatewayHealth]:
     """With the sums of the last 24 hours, in one further query."""
     rows = list(gateways)
-    days = {
-        row["gateway_id"]: Day(**{name: row[f"{name}_"] for name in _SUMS})
-        for row in GatewayHour.objects.filter(gateway__in=rows, hour__gt=timezone.now() - timedelta(hours=24))
+    summed = (
+        GatewayHour.objects.filter(gateway__in=rows, hour__gt=timezone.now() - timedelta(hours=24))
         .order_by()
-        .values("gateway_id")
-        .annotate(**{f"{name}_": Sum(name) for name in _SUMS})
-    }
+        .values_list("gateway_id")
+        .annotate(*(Sum(name) for name in _SUMS))
+    )
+    days = {gateway_id: Day(*sums) for gateway_id, *sums in summed}
     now = timezone.now()
     return [
         GatewayHealth(
