@@ -192,6 +192,17 @@ async def test_too_many_questions(client: httpx.AsyncClient, monkeypatch: pytest
     assert "200 beantwortet" in other.text
 
 
+async def test_following_is_shown_for_a_series_that_lives(client: httpx.AsyncClient, data: DataScene) -> None:
+    from quartier.config import config
+
+    page = html.unescape(await ask(client, "Things"))
+    number = re.search(r"-t 'v1\.1/Datastreams\((\d+)\)/Observations'", page)
+    assert number
+    assert int(number[1]) in {series.pk for series in data.series.values()}
+    assert f"-p {config().mqtt_port} -q 1" in page
+    assert f"'http://testserver/sensorthings/v1.1/Datastreams({number[1]})/Observations'" in page
+
+
 def test_without_an_endpoint_the_page_says_so(data: DataScene) -> None:
     from django.test import Client
 
