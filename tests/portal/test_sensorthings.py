@@ -125,7 +125,7 @@ async def test_links_lead_on_and_pages_follow(client: httpx.AsyncClient) -> None
         ("Observations?$filter=result gtt 20", "$filter", "result <mark>gtt</mark> 20"),
         ("Observations?$filter=result%20gtt%2020", "$filter", "result <mark>gtt</mark> 20"),
         ("Observations?$orderby=resultat", "$orderby", "<mark>resultat</mark>"),
-        ("Things(1", "path", "<mark>Things</mark>(1"),
+        ("Things(one)", "path", "Things(<mark>one</mark>)"),
         ("Things?$expand=Datastreams($top=x)", "$expand", "Datastreams($top=<mark>x</mark>)"),
         ("Observations?$filter=result gt", "$filter", "result gt<mark> </mark>"),
     ],
