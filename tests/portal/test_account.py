@@ -87,7 +87,9 @@ def test_key_is_shown_once_and_works(client: Client, scene: Scene, days: str, ex
         assert token.expires_at is not None
         assert abs(token.expires_at - timezone.now() - timedelta(days=expires)) < timedelta(minutes=1)
     assert client.get("/konto/schluessel/").status_code == 302, "the second look finds nothing"
-    assert shown[1] not in client.get("/konto/").content.decode()
+    account = client.get("/konto/").content.decode()
+    assert shown[1] not in account
+    assert f"<code>tokens/{token.pk}/…</code>" in account, "topics of SensorThings begin so"
     assert shown[1] not in str(dict(client.session))
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.target, entry.person) == ("token.create", "Balkon", scene.people["maker"])

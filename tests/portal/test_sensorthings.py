@@ -125,7 +125,7 @@ async def test_links_lead_on_and_pages_follow(client: httpx.AsyncClient) -> None
         ("Observations?$filter=result gtt 20", "$filter", "result <mark>gtt</mark> 20"),
         ("Observations?$filter=result%20gtt%2020", "$filter", "result <mark>gtt</mark> 20"),
         ("Observations?$orderby=resultat", "$orderby", "<mark>resultat</mark>"),
-        ("Things(1", "path", "<mark>Things</mark>(1"),
+        ("Things(one)", "path", "Things(<mark>one</mark>)"),
         ("Things?$expand=Datastreams($top=x)", "$expand", "Datastreams($top=<mark>x</mark>)"),
         ("Observations?$filter=result gt", "$filter", "result gt<mark> </mark>"),
     ],
@@ -190,6 +190,17 @@ async def test_too_many_questions(client: httpx.AsyncClient, monkeypatch: pytest
         PAGE, params={"anfrage": "Things", "lang": "de"}, headers={"x-forwarded-for": "198.51.100.7"}
     )
     assert "200 beantwortet" in other.text
+
+
+async def test_following_is_shown_for_a_series_that_lives(client: httpx.AsyncClient, data: DataScene) -> None:
+    from quartier.config import config
+
+    page = html.unescape(await ask(client, "Things"))
+    number = re.search(r"-t 'v1\.1/Datastreams\((\d+)\)/Observations'", page)
+    assert number
+    assert int(number[1]) in {series.pk for series in data.series.values()}
+    assert f"-p {config().mqtt_port} -q 1" in page
+    assert f"'http://testserver/sensorthings/v1.1/Datastreams({number[1]})/Observations'" in page
 
 
 def test_without_an_endpoint_the_page_says_so(data: DataScene) -> None:

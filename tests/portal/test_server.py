@@ -115,6 +115,16 @@ async def test_request_is_limited_whether_it_states_its_length_or_not(
         assert "at most 1000 bytes" in response.text
 
 
+async def test_sensorthings_is_refused_in_its_own_form() -> None:
+    app = Starlette(middleware=[Middleware(RequestLimit, maximum=1000)])
+    async with client(app) as http:
+        response = await http.post("/sensorthings/v1.1/Things", content=b"x" * 2000)
+    assert (response.status_code, response.json()) == (
+        413,
+        {"code": 413, "type": "error", "message": "Request too large: at most 1000 bytes are taken"},
+    )
+
+
 async def test_false_length_does_not_pass() -> None:
     app = Starlette(
         routes=[Route("/", echo, methods=["POST"])], middleware=[Middleware(RequestLimit, maximum=1000)]

@@ -244,7 +244,7 @@ def list_tokens(*, email: str | None) -> None:
         rows = Token.objects.select_related("person", "municipality").order_by("person__email", "name")
         if email:
             rows = rows.filter(person=_person(email))
-        rows_shown = table("prefix", "person", "for", "scopes", "where", "expires", "last used")
+        rows_shown = table("number", "prefix", "person", "for", "scopes", "where", "expires", "last used")
         for token in rows:
             state = (
                 "revoked"
@@ -252,6 +252,7 @@ def list_tokens(*, email: str | None) -> None:
                 else (f"{token.expires_at:%Y-%m-%d}" if token.expires_at else "never")
             )
             rows_shown.add_row(
+                str(token.pk),
                 token.prefix,
                 token.person.email,
                 token.name,

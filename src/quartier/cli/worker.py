@@ -1,5 +1,5 @@
 """The process ``worker``: what follows from recorded observations. Publishing, roll-ups, derived series, neighbour
-checks, SensorThings by MQTT, replays, partitions and retention. Run as ``python -m quartier.cli.worker``."""
+checks, SensorThings by MQTT, tasks, replays, partitions and retention. Run as ``python -m quartier.cli.worker``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ async def main(stop: asyncio.Event) -> None:
     from quartier.intake.replay import Replayer  # noqa: PLC0415
     from quartier.interfaces.sensorthings.mqtt.leader import Leader  # noqa: PLC0415
     from quartier.interfaces.sensorthings.read import Reader, read_pool  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.tasking.carrier import Carrier  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.tasking.downlinks import Ways  # noqa: PLC0415
     from quartier.twin import rollups  # noqa: PLC0415
     from quartier.twin.derive import Deriver  # noqa: PLC0415
     from quartier.twin.publish import Publisher  # noqa: PLC0415
@@ -93,6 +95,7 @@ async def main(stop: asyncio.Event) -> None:
                     "publisher": Publisher(pool).run(stop),
                     "rollups": rollups.run(pool, stop),
                     "deriver": Deriver(pool, bus, recorder, DERIVATIONS).run(stop),
+                    "tasks": Carrier(pool, Ways()).run(stop),
                     "sensorthings": Leader(pool, Reader(reading), bus).run(stop),
                     "replayer": Replayer(pool, bus, recorder, codecs).run(stop),
                     "neighbours": periodically(

@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from quartier.interfaces.sensorthings.answers import Refusal
 from quartier.portal.assets import STATIC
 
 # Not in every Python's table.
@@ -110,15 +111,20 @@ class RequestLimit:
         self.app = app
         self.maximum = maximum
 
+    def _refusal(self, scope: Scope) -> Response:
+        words = f"Request too large: at most {self.maximum} bytes are taken"
+        if scope.get("path", "").startswith("/sensorthings/"):
+            return Refusal(413, words).response()
+        return PlainTextResponse(f"{words}.\n", 413)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI demands."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         stated = Headers(scope=scope).get("content-length", "")
-        refusal = PlainTextResponse(f"Request too large: at most {self.maximum} bytes are taken.\n", 413)
         if stated.isdecimal() and int(stated) > self.maximum:
-            await refusal(scope, receive, send)
+            await self._refusal(scope)(scope, receive, send)
             return
         got, begun = 0, False
 
@@ -139,7 +145,7 @@ class RequestLimit:
             await self.app(scope, counted, noticed)
         except _TooLarge:
             if not begun:
-                await refusal(scope, receive, send)
+                await self._refusal(scope)(scope, receive, send)
 
 
 class Connected:

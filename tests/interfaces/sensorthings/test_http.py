@@ -77,6 +77,15 @@ async def test_addresses_of_parts(client: Client, city: City) -> None:
         await client.refused(path)
 
 
+async def test_whoever_looks_for_the_beginning_is_told(client: Client) -> None:
+    for address in ("/sensorthings/", "/sensorthings/musterstadt", "/sensorthings/v2.0/Things"):
+        answer = await client.http.get(address)
+        assert (answer.status_code, answer.json()["message"]) == (
+            404,
+            "the service begins at http://test/sensorthings/v1.1",
+        )
+
+
 async def test_conditional_requests(client: Client) -> None:
     first = await client.get("Things")
     tag = first.headers["etag"]

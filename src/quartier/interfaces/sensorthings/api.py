@@ -22,7 +22,7 @@ from quartier.config import config
 from quartier.interfaces.sensorthings import events, formats, openapi, service
 from quartier.interfaces.sensorthings.aggregate import ask
 from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
-from quartier.interfaces.sensorthings.compile.context import Eyes
+from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.interfaces.sensorthings.limits import RateLimit
 from quartier.interfaces.sensorthings.read import Asked, Reader, read_pool
 from quartier.interfaces.sensorthings.visibility import Observers, actor_of, caller
@@ -55,6 +55,14 @@ async def reading(state: Any) -> AsyncIterator[None]:
     finally:
         await events.closed(state)
         await pool.close(timeout=2)
+
+
+def root_of(request: Request) -> str:
+    """The address of this installation, as answers name it."""
+    if root := config().base_url.rstrip("/"):
+        return root
+    scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
+    return f"{'https' if scheme == 'https' else 'http'}://{request.headers.get('host', 'localhost')}"
 
 
 def base_of(request: Request) -> str:
@@ -221,6 +229,11 @@ class _Version(Convertor[str]):
         return value
 
 
+async def _nowhere(request: Request) -> Response:
+    """An address without a version: somebody looks for the beginning."""
+    raise NotFound(f"the service begins at {root_of(request)}/sensorthings/v1.1")
+
+
 register_url_convertor("sta", _Version())
 _METHODS: Final = ["GET", "HEAD", "OPTIONS", "POST", "PATCH", "PUT", "DELETE"]
 _answered = endpoint(_dispatch)
@@ -233,3 +246,4 @@ routes: list[BaseRoute] = [
         "/{city}/{version:sta}",
     )
 ]
+routes.append(Route("/{path:path}", endpoint(_nowhere), methods=_METHODS))

@@ -73,9 +73,12 @@ _MET: Final = {
         "tasking-capability": ("properties", "relations"),
         "task": ("properties", "relations"),
         "actuator": ("properties", "relations"),
+        "create-tasks": ("task-creation",),
+        "create-tasks-via-mqtt": ("task-creation",),
+        "receive-updates-via-mqtt": ("receive-updated",),
     },
 }
-_STAPLUS_CLASSES: Final = ("core", "create", "update", "delete", "authentication")
+_STAPLUS_CLASSES: Final = ("core", "create", "update", "delete", "authentication", "mqtt-subscribe")
 _FROST: Final = "https://fraunhoferiosb.github.io/FROST-Server/extensions/"
 # What FROST's users look for by the addresses of its documentation.
 _EXTENSIONS: Final = (

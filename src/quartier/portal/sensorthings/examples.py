@@ -174,7 +174,7 @@ def words() -> list[Word]:
         Word(
             "FeatureOfInterest",
             _("Beobachtetes"),
-            _("Das Stück Welt, von dem der Wert erzählt; meist der Standort."),
+            _("Das Stück Welt, von dem der Wert erzählt; meist die Lage des Ortes."),
             "FeaturesOfInterest?$top=5",
         ),
     ]

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from quartier.portal import sensors
 from quartier.portal.context import cities
 from quartier.portal.sensorthings.ask import MAXIMUM_LENGTH, Question, ask, base_url
 from quartier.portal.sensorthings.examples import examples, series_to_show, words
@@ -23,7 +24,9 @@ def try_sensorthings(request: HttpRequest) -> HttpResponse:
     slugs = {city.slug for city in cities()}
     city = request.GET.get("stadt", "")
     city = city if city in slugs else ""
-    offered = examples(series_to_show(city))
+    series = series_to_show(city)
+    offered = examples(series)
+    broker, port = sensors.broker()
     typed = request.GET.get("anfrage", "").strip()
     question = Question.of(typed or offered[0].text, city)
     base = base_url(request)
@@ -50,6 +53,9 @@ def try_sensorthings(request: HttpRequest) -> HttpResponse:
         ],
         "programs": programs(question, base, found.shape if found else "list"),
         "service": base + question.service,
+        "series": str(series.pk) if series else "1",
+        "broker": broker,
+        "broker_port": str(port),
         "openapi": f"{question.service}/openapi.json",
     }
     return render(request, "portal/pages/sensorthings.html", context)

@@ -117,7 +117,8 @@ class Place:
 async def place(store: str, pool: Pool, bus: Bus, publisher: Callable[[], Publisher]) -> AsyncIterator[Place]:
     from quartier.interfaces.sensorthings import api, events, visibility
     from quartier.interfaces.sensorthings.read import Reader, read_pool
-    from quartier.interfaces.sensorthings.visibility import Grants, Observers
+    from quartier.interfaces.sensorthings.visibility import Observers
+    from quartier.sources.grants import Grants
     from quartier.twin.record import Recorder
     from tests.world import make_world
 

@@ -102,7 +102,8 @@ class Installation:
             task = asyncio.create_task(listen())
             try:
                 for topic in topics:
-                    made.codes += [one.value for one in await client.subscribe(topic, qos=qos)]
+                    granted: Any = await client.subscribe(topic, qos=qos)
+                    made.codes += [one.value for one in granted]
                 yield made
             finally:
                 task.cancel()

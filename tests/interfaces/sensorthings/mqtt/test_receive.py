@@ -110,7 +110,7 @@ async def test_what_is_not_open_is_only_for_those_who_may_read_it(installation: 
 async def test_a_persistent_session_gets_what_it_missed(installation: Installation) -> None:
     series = installation.city.temperature
     topic = f"v1.1/Datastreams({series.pk})/Observations?$select=result"
-    named = {"identifier": "weather-display", "clean": False}
+    named: dict[str, Any] = {"identifier": "weather-display", "clean": False}
     async with installation.listener(topic, **named) as first:
         await installation.record(series, 1)
         await until(lambda: first.got)
@@ -164,7 +164,11 @@ async def test_another_client_library(installation: Installation) -> None:
     client.on_message = lambda _, __, message: got.append(
         (message.qos, orjson.loads(message.payload)["result"])
     )
-    client.on_subscribe = lambda *_: loop.call_soon_threadsafe(subscribed.set)
+
+    def on_subscribe(*_: Any) -> None:
+        loop.call_soon_threadsafe(subscribed.set)
+
+    client.on_subscribe = on_subscribe
     client.connect("127.0.0.1", installation.server.mqtt_port)
     client.loop_start()
     try:

@@ -318,7 +318,15 @@ def test_ways(path: str, expected: Resource) -> None:
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("/Things(x)", "path, character 2: expected a name such as Things or Things(1), found 'Things'"),
+        (
+            "/Things(x)",
+            "path, character 9: expected a whole number or a text in single quotes, and then ), found 'x'",
+        ),
+        (
+            "Things(1",
+            "path, character 8: expected a whole number or a text in single quotes, and then ), found '1'",
+        ),
+        ("/Things()", "path, character 2: expected a name such as Things or Things(1), found 'Things'"),
         ("/Things//name", "path, character 9: expected a name such as Things or Things(1), found '/'"),
         ("/Things('\ud800')", "path, character 10: the path is no UTF-8"),
         ("/Things/$foo", "path, character 9: $foo is none of $count, $ref, $value"),

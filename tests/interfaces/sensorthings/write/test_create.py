@@ -340,7 +340,7 @@ async def test_staplus_and_tasking_follow_from_the_model(sta: Writing, town: Tow
     capability = {
         "name": "Schalten",
         "description": "",
-        "taskingParameters": {"type": "DataRecord", "field": []},
+        "taskingParameters": {"type": "DataRecord", "field": [{"name": "on", "type": "Boolean"}]},
         "Thing": {"@iot.id": town.world.thing.pk},
         "Actuator": {"name": "Relais", "description": "", "encodingType": "application/json", "metadata": {}},
     }

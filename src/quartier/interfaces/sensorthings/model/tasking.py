@@ -68,7 +68,21 @@ TASK = Entity(
             mandatory=True,
             nullable=False,
         ),
-        Property("creationTime", "instant", "{a}.creation_time", column="creation_time", nullable=False),
+        Property(
+            "creationTime",
+            "instant",
+            "{a}.creation_time",
+            column="creation_time",
+            writable=False,
+            nullable=False,
+        ),
+        Property(
+            "properties",
+            "json",
+            "jsonb_build_object('state', {a}.state, 'states', {a}.states)",
+            writable=False,
+            words="What became of it: state (accepted, sent, failed), and states with their times.",
+        ),
     ),
     (
         Link(

@@ -75,7 +75,7 @@ class Inlet:
             await self._writer.close()
 
     async def _connect(self, stop: asyncio.Event) -> None:
-        own = self._broker or await asyncio.to_thread(own_broker)
+        own = self._broker if self._broker is not None else await asyncio.to_thread(own_broker)
 
         async def deliver(delivery: Delivery) -> None:
             await self._room.acquire()

@@ -306,6 +306,7 @@ def _shown(text: str) -> str:
 _SEGMENT = re.compile(
     r"(\$?[^\W\d][\w.-]*|@[\w.]+)(?:\((?:(-?[0-9]{1,19})|('(?:[^']|'')*'))\))?((?:\[[0-9]{1,9}\])*)(?=/|\Z)"
 )
+_KEY_BEGINS = re.compile(r"[^\W\d][\w.-]*\(")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SUFFIXES = {"$value", "$ref", "$count"}
 
@@ -328,10 +329,7 @@ def parse_resource(path: str) -> Resource:
             raise QueryError(f"nothing can follow {suffix}", option="path", at=at)
         found = _SEGMENT.match(path, at, end)
         if found is None:
-            what = _found(path, at)
-            raise QueryError(
-                f"expected a name such as Things or Things(1), found {what}", option="path", at=at
-            )
+            raise _no_segment(path, at)
         name, number, text, indices = found.groups()
         if name.startswith("$"):
             if name not in _SUFFIXES or number or text or indices:
@@ -350,3 +348,11 @@ def parse_resource(path: str) -> Resource:
     if suffix and not segments:
         raise QueryError(f"{suffix} needs something to follow", option="path", at=0)
     return Resource(tuple(segments), suffix)
+
+
+def _no_segment(path: str, at: int) -> QueryError:
+    expected = "expected a name such as Things or Things(1)"
+    if (key := _KEY_BEGINS.match(path, at)) and _found(path, key.end()) != "')'":
+        at = key.end()
+        expected = "expected a whole number or a text in single quotes, and then )"
+    return QueryError(f"{expected}, found {_found(path, at)}", option="path", at=at)

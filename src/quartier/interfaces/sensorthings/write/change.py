@@ -12,7 +12,7 @@ import orjson
 
 from quartier.interfaces.sensorthings.facts import Entity
 from quartier.interfaces.sensorthings.model import BY_NAME
-from quartier.interfaces.sensorthings.write import links, measuring, observe, places, values
+from quartier.interfaces.sensorthings.write import links, measuring, observe, places, tasks, values
 from quartier.interfaces.sensorthings.write.body import Draft, Key, Purpose, Ref
 from quartier.interfaces.sensorthings.write.problems import BadField, below
 from quartier.interfaces.sensorthings.write.work import Work, address, columns_of
@@ -65,7 +65,11 @@ async def _values(work: Work, entity: Entity, key: int, draft: Draft, posted: di
             if "authId" in draft.extra:
                 raise BadField(draft.place("authId"), "cannot be changed")
             await work.update(entity.table, key, columns)
+        case "Task":
+            raise BadField(draft.at, "a Task cannot be changed; delete it, or give another one")
         case _:
+            if entity.name == "TaskingCapability":
+                tasks.check_capability(posted, draft.place("taskingParameters"))
             await work.update(entity.table, key, columns_of(entity, posted))
             if entity.name == "Location" and {"location", "encodingType"} & posted.keys():
                 things = await work.all(

@@ -7,7 +7,7 @@ from typing import Final
 
 from quartier.interfaces.sensorthings.facts import Entity, Link
 from quartier.interfaces.sensorthings.model import BY_NAME, target
-from quartier.interfaces.sensorthings.write import links, measuring, places, rights
+from quartier.interfaces.sensorthings.write import links, measuring, places, rights, tasks
 from quartier.interfaces.sensorthings.write.answering import observation
 from quartier.interfaces.sensorthings.write.body import Draft, Key, Ref
 from quartier.interfaces.sensorthings.write.problems import BadField
@@ -99,8 +99,8 @@ async def _plain(work: Work, draft: Draft, single: Given, place: int | None) -> 
     if entity.name == "Party":
         columns["auth_id"] = draft.extra.get("authId") if not rights.is_maker(work.who.actor, place) else None
         columns["auth_id"] = columns["auth_id"] or f"person {work.who.actor.person_id}"
-    if entity.name == "Task":
-        columns["person_id"] = work.who.actor.person_id
+    if entity.name == "TaskingCapability":
+        tasks.check_capability(draft.values, draft.place("taskingParameters"))
     if entity.name == "Relation":
         for name in ("Subject", "Object"):
             if isinstance(key := single.get(name), tuple):
@@ -175,4 +175,5 @@ _MAKERS: Final[dict[str, Maker]] = {
     "Datastream": measuring.datastream,
     "MultiDatastream": _multi_datastream,
     "ObservedProperty": measuring.observed_property,
+    "Task": tasks.task,
 }
