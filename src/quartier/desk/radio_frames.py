@@ -87,6 +87,9 @@ def _number(value: float, decimals: int | None) -> str:
 def told(actor: Actor, frames: Sequence[Frame], *, answers: bool = True) -> list[Told]:
     """The lines of a page."""
     follow = queries.answers(frames) if answers else {}
+    # What stands below its uplink is not told a second time.
+    below = {one.pk for some in follow.values() for one in some}
+    frames = [one for one in frames if one.pk not in below]
     everything = [*frames, *(one for some in follow.values() for one in some)]
     gateways, devices = _known(actor, everything)
     result = []
@@ -153,7 +156,7 @@ def _tell(line: Line, gateways: Mapping[str, KnownGateway], devices: Mapping[int
         kind=str(words_radio.KINDS.get(line.kind, line.kind)),
         badge=badge,
         title=str(words.title),
-        advice=str(words.advice),
+        advice=_advice(line) or str(words.advice),
         dev_eui=line.dev_eui or str(line.detail.get("dev_eui", "")),
         dev_addr=line.dev_addr,
         device_pk=line.device_id if known else None,
@@ -164,6 +167,17 @@ def _tell(line: Line, gateways: Mapping[str, KnownGateway], devices: Mapping[int
         notes=_notes(line),
         technical=_technical(line),
     )
+
+
+def _advice(line: Line) -> str:
+    """What "accepted" means for frames that bring no readings; empty for the others."""
+    if line.outcome != "accepted":
+        return ""
+    if line.kind in ("join_request", "rejoin_request"):
+        return _("Der Schlüssel stimmt; das Gerät bekommt eine neue Funksitzung.")
+    if not line.port:
+        return _("Prüfsumme und Zähler stimmen; Nutzdaten trägt das Paket keine.")
+    return ""
 
 
 def _heard(one: Heard, gateways: Mapping[str, KnownGateway]) -> HeardBy:

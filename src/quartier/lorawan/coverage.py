@@ -8,7 +8,7 @@ stand in one square. What private gateways and other networks' gateways hear cou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from django.core.cache import cache
 from django.db import connection
@@ -22,6 +22,7 @@ HIDDEN_RSSI_DBM: Final = -105.0
 DAYS: Final = 7
 MOST_FRAMES: Final = 300_000
 _KEPT_S: Final = 900
+_NOTHING_KEPT_S: Final = 60
 
 _CELLS: Final = """
 WITH newest AS (
@@ -94,10 +95,11 @@ class Cell:
 def cells(cities: list[int], *, fresh: bool = False) -> list[Cell]:
     """The squares of the last week, kept for a quarter of an hour."""
     key = f"radio-coverage-{'-'.join(map(str, sorted(cities)))}"
-    if fresh:
-        cache.delete(key)
-    found: Any = cache.get_or_set(key, lambda: _compute(cities), _KEPT_S)
-    return list(found)
+    found: list[Cell] | None = None if fresh else cache.get(key)
+    if found is None:
+        found = _compute(cities)
+        cache.set(key, found, _KEPT_S if found else _NOTHING_KEPT_S)
+    return found
 
 
 def _compute(cities: list[int]) -> list[Cell]:

@@ -77,9 +77,9 @@ def megahertz(frequency_hz: int | str) -> str:
 
 
 @register.filter
-def rate(data_rate: int | None) -> str:
-    """A data rate."""
-    return radio_frames.rate_text(data_rate) if data_rate is not None else "–"
+def rate(data_rate: int | str | None) -> str:
+    """A data rate; a session that has not told it has none (templates make that an empty text)."""
+    return radio_frames.rate_text(data_rate) if isinstance(data_rate, int) else "–"
 
 
 @register.filter

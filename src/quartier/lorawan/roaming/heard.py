@@ -16,6 +16,8 @@ from quartier.lorawan.types import Reception
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 """A peer's clock that is further off says nothing about when a frame was heard."""
+YEARS: Final = range(2000, 2100)
+"""Others cannot be counted in the ledger, whose keys are made of milliseconds since 1970."""
 UNHEARD_DBM: Final = -130.0
 UNHEARD_DB: Final = -25.0
 """For receptions whose quality a peer does not share: taken, but chosen last."""
@@ -41,7 +43,8 @@ def gateway_eui(peer: Peer, gateway_id: bytes) -> bytes:
 def receptions_of(
     peer: Peer, phy: bytes, metadata: Uplink, heard: Sequence[tuple[bytes, Gateway]], exchange: int
 ) -> Iterator[Reception]:
-    """Receptions with the peer as their network. Raises MessageError where frequency or data rate are missing."""
+    """Receptions with the peer as their network. Raises MessageError where frequency or data rate are missing,
+    or the time is none."""
     if metadata.frequency_mhz is None or metadata.data_rate is None:
         missing = "ULFreq" if metadata.frequency_mhz is None else "DataRate"
         raise MessageError(
@@ -49,6 +52,10 @@ def receptions_of(
         )
     at = now()
     received_at = metadata.received_at or at
+    if received_at.year not in YEARS:
+        raise MessageError(
+            ResultCode.MALFORMED_MESSAGE, "no time at which a frame was heard", field="ULMetaData.RecvTime"
+        )
     if received_at.tzinfo is None:
         received_at = received_at.replace(tzinfo=UTC)
     if abs(received_at - at) > CLOCK_TOLERANCE:

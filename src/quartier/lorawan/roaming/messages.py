@@ -366,6 +366,9 @@ def answer_to(request: Header, code: ResultCode, description: str = "", **fields
 
 
 def whole_milliseconds(moment: datetime) -> datetime:
-    """A time as RecvTime carries it: whole milliseconds, so that both sides compute the same from it."""
-    moment = moment.astimezone(UTC)
+    """A time as RecvTime carries it: whole milliseconds, so that both sides compute the same from it.
+
+    One without a zone is in UTC, wherever we are.
+    """
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

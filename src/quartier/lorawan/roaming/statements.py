@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ PATH: Final = "quartier/statement"
 PAGE: Final = 1000
 MAX_PAGES: Final = 2000
 MAX_ANSWER_BYTES: Final = 1 << 20
+MAX_AT_MS: Final = 4_102_444_800_000  # the year 2100
 
 
 class StatementReq(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -43,11 +44,11 @@ class StatementReq(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One entry as it travels; ``at`` in milliseconds since 1970."""
 
-    key: str
-    direction: str
-    at: int
-    airtime_us: int
-    size: int
+    key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+    direction: Literal["up", "down"]
+    at: Annotated[int, msgspec.Meta(ge=0, le=MAX_AT_MS)]
+    airtime_us: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=255)]
     state: State
 
 
@@ -169,6 +170,27 @@ _request_decoder = msgspec.json.Decoder(StatementReq)
 _answer_decoder = msgspec.json.Decoder(StatementAns)
 
 
+def read_request(body: bytes) -> tuple[StatementReq, bytes, list[bytes]]:
+    """A request, with the key to go on after and the keys that are asked for. Raises ValueError naming the field."""
+    try:
+        request = _request_decoder.decode(body)
+        after = bytes.fromhex(request.after)
+        keys = [bytes.fromhex(key) for key in request.keys]
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise ValueError(f"no statement request: {error}") from None
+    if request.carrier not in ("sender", "receiver"):
+        raise ValueError("carrier: sender or receiver")
+    return request, after, keys
+
+
+def read_answer(body: bytes) -> StatementAns:
+    """A page of a peer's statement. Raises CallError."""
+    try:
+        return _answer_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CallError(CallFailure.MALFORMED, f"statement: {error}") from None
+
+
 class Statements:
     """Tells peers our statement, and asks for theirs."""
 
@@ -177,14 +199,7 @@ class Statements:
 
     async def tell(self, peer: Peer, body: bytes) -> bytes:
         """Answer a StatementReq of ``peer``. Raises ValueError for one that cannot be read."""
-        try:
-            request = _request_decoder.decode(body)
-            after = bytes.fromhex(request.after)
-            keys = [bytes.fromhex(key) for key in request.keys]
-        except (msgspec.DecodeError, ValueError) as error:
-            raise ValueError(f"no statement request: {error}") from None
-        if request.carrier not in ("sender", "receiver"):
-            raise ValueError("carrier: sender or receiver")
+        request, after, keys = read_request(body)
         we_carry = request.carrier == "receiver"
         await self._ledger.flush()
         page = await self._ledger.of_day(peer.id, request.day, we_carry=we_carry, after=after, limit=PAGE)
@@ -217,7 +232,7 @@ class Statements:
         )
         found = reconcile([*ours, *elsewhere], theirs, we_carry=we_carry)
         for line in found.adopt:
-            self._ledger.note(_adopted(peer, line, we_carry=we_carry))
+            self._ledger.note(adopted(peer, line, we_carry=we_carry))
         await self._ledger.flush()
         await self._ledger.settle(
             peer.id,
@@ -281,17 +296,14 @@ class Statements:
             except CallError:
                 if attempt == 2:
                     raise
-        try:
-            return _answer_decoder.decode(content)
-        except msgspec.DecodeError as error:
-            raise CallError(CallFailure.MALFORMED, f"statement: {error}") from None
+        return read_answer(content)
 
 
 def _carrier(*, we_carry: bool) -> str:
     return "sender" if we_carry else "receiver"
 
 
-def _adopted(peer: Peer, line: Line, *, we_carry: bool) -> Entry:
+def adopted(peer: Peer, line: Line, *, we_carry: bool) -> Entry:
     """An entry that only the other side has, and knows better: written while we could not."""
     return Entry(
         peer=peer.id,

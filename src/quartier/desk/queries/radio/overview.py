@@ -27,6 +27,8 @@ from quartier.twin.models import Device
 _KEPT_S: Final = 60
 _SHOWN: Final = 8
 EDGE_DB: Final = 3.0
+NEAR_THE_EDGE_DB: Final = 10.0
+"""The margin that data rate control keeps by itself: whoever has less is worth a look."""
 _FRAMES_FOR_EDGE: Final = 5
 
 # What is left above the weakest signal that is understood, by the best gateway of each frame; the median of a day.
@@ -132,12 +134,13 @@ def _edge(cities: Sequence[int], now: datetime) -> list[AtTheEdge]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT d.dev_eui, d.name, e.margin_db, e.n, e.gateways FROM ({_EDGE}) e"  # noqa: S608 (a constant)
-            " JOIN lorawan_loradevice d ON d.id = e.device_id ORDER BY e.margin_db, d.id",
+            " JOIN lorawan_loradevice d ON d.id = e.device_id WHERE e.margin_db < %(near)s ORDER BY e.margin_db, d.id",
             {
                 "floors": list(FLOOR_DB),
                 "fastest": len(FLOOR_DB) - 1,
                 "cities": list(cities),
                 "since": now - timedelta(hours=24),
+                "near": NEAR_THE_EDGE_DB,
                 "enough": _FRAMES_FOR_EDGE,
                 "shown": _SHOWN,
             },
