@@ -7,6 +7,7 @@ import contextlib
 import html
 import json
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -95,7 +96,7 @@ async def test_every_example_is_answered(client: httpx.AsyncClient, data: DataSc
     assert series is not None
     assert series.observed_property.slug == "air_temperature"
     offered = examples(series)
-    assert len(offered) == 10
+    assert len(offered) == 11
     for example in offered:
         page = await ask(client, example.text)
         assert ("400 abgelehnt" if example.slug == "fehler" else "200 beantwortet") in page, example
@@ -296,6 +297,42 @@ def test_offered_programs_run(address: str, data: DataScene) -> None:
     single = programs(Question.of("Things/$count"), address, "text")
     assert [one.key for one in single] == ["curl", "python", "javascript"]
     assert run(single[1]).strip() == str(len(numbers))
+
+
+@pytest.mark.parametrize(
+    ("text", "city", "topic"),
+    [
+        ("Observations", "", "v1.1/Observations"),
+        (
+            "Datastreams(4)/Observations?$filter=result gt 5 and Datastream/name ne 'a+b#c'&$select=result",
+            "schwerte",
+            "schwerte/v1.1/Datastreams(4)/Observations?$filter=result%20gt%205%20and%20Datastream/name%20ne%20"
+            "'a%2Bb%23c'&$select=result",
+        ),
+        ("Observations?$top=5", "", ""),
+        ("Observations?$select=distinct:result", "", ""),
+        ("Things(1)", "", ""),
+    ],
+)
+def test_what_can_be_followed_is_offered_as_a_topic(text: str, city: str, topic: str) -> None:
+    from quartier.interfaces.sensorthings.mqtt.topics import parse
+    from quartier.interfaces.sensorthings.query.parse import parse_options, parse_resource
+    from quartier.portal.sensorthings.ask import Question
+    from quartier.portal.sensorthings.programs import programs
+
+    question = Question.of(text, city)
+    offered = {one.key: one.text for one in programs(question, "http://x", "list", ("host", 1883))}
+    assert ("mqtt" in offered, "ereignisse" in offered) == (bool(topic), bool(topic))
+    if topic:
+        (shown,) = shlex.split(offered["mqtt"])[-1:]
+        assert shown == topic
+        assert offered["ereignisse"].startswith("curl -N -G -H 'Accept: text/event-stream' 'http://x/")
+        read = parse(shown)
+        assert read is not None
+        assert read.parsed() == (
+            parse_resource(question.path),
+            parse_options(question.query.replace("+", "%2B")),
+        )
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,13 @@ def _about(series: Series, thing: dict[str, Any]) -> list[Example]:
             "&$top=20&$resultFormat=CSV",
             _("CSV öffnet jede Tabellenkalkulation."),
         ),
+        Example(
+            "mitlesen",
+            _("Neue Werte von selbst bekommen"),
+            f"Datastreams({series.pk})/Observations?$filter=phenomenonTime ge now() sub duration'PT2H'"
+            "&$select=phenomenonTime,result",
+            _("Fragen ohne Reihenfolge und Anzahl lassen sich auch mitlesen, mit SSE oder MQTT."),
+        ),
     ]
     if thing["lon"] is not None and thing["lat"] is not None:
         place = f"POINT({thing['lon']:.5f} {thing['lat']:.5f})"

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import quote
 
 from quartier.portal.sensorthings.ask import Question
 
@@ -24,6 +25,8 @@ _FROST_SETS: Final = {
     "FeaturesOfInterest": "features_of_interest",
 }
 _FROST_OPTIONS: Final = ("$filter", "$orderby", "$top", "$skip", "$count", "$select", "$expand")
+_FOLLOWED: Final = ("$filter", "$select", "$expand")
+_TOPIC_SAFE: Final = "/%()',;:@$!*=&~?"
 _OF_ONE: Final = re.compile(r"(Things|Datastreams)\((\d+)\)/(Datastreams|Observations|Locations)")
 
 
@@ -37,8 +40,10 @@ class Program:
     needs: str = ""
 
 
-def programs(question: Question, base_url: str, shape: Shape) -> list[Program]:
-    """All ways that fit; ``base_url`` is the installation's public address without a path."""
+def programs(
+    question: Question, base_url: str, shape: Shape, broker: tuple[str, int] | None = None
+) -> list[Program]:
+    """All ways that fit; ``base_url`` is the installation's public address, ``broker`` the MQTT broker's."""
     address = f"{base_url}{question.encoded_path}"
     options = question.options()
     found = [
@@ -48,7 +53,34 @@ def programs(question: Question, base_url: str, shape: Shape) -> list[Program]:
     if shape == "list" and (text := _frost(question, base_url, options)):
         found.append(Program("frost", "Python (FROST)", text, "pip install frost-sta-client"))
     found.append(Program("javascript", "JavaScript", _javascript(address, options, shape)))
+    if _can_be_followed(question, options):
+        found.append(Program("ereignisse", "SSE", _events(address, options)))
+        if broker is not None:
+            found.append(Program("mqtt", "MQTT", _mqtt(question, broker)))
     return found
+
+
+def _can_be_followed(question: Question, options: list[tuple[str, str]]) -> bool:
+    """Whether new observations can be told as they come: nothing is asked that needs all of them."""
+    return question.path.rpartition("/")[2] == "Observations" and all(
+        name in _FOLLOWED and "distinct:" not in value for name, value in options
+    )
+
+
+def topic(question: Question) -> str:
+    """The question as an MQTT topic, in which spaces, plus and hash signs cannot stand."""
+    city = f"{question.city}/" if question.city else ""
+    query = f"?{quote(question.query, safe=_TOPIC_SAFE)}" if question.query else ""
+    return f"{city}v1.1/{quote(question.path, safe=_TOPIC_SAFE)}{query}"
+
+
+def _mqtt(question: Question, broker: tuple[str, int]) -> str:
+    host, port = broker
+    return f"mosquitto_sub -h {host} -p {port} -q 1 \\\n  -t {_shell(topic(question))}"
+
+
+def _events(address: str, options: list[tuple[str, str]]) -> str:
+    return _curl(address, options).replace("curl -G", "curl -N -G -H 'Accept: text/event-stream'", 1)
 
 
 def _shell(text: str) -> str:

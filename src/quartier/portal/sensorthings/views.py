@@ -51,7 +51,7 @@ def try_sensorthings(request: HttpRequest) -> HttpResponse:
         "examples": [
             (one, try_address(one.text, question.city), one.text == question.text) for one in offered
         ],
-        "programs": programs(question, base, found.shape if found else "list"),
+        "programs": programs(question, base, found.shape if found else "list", (broker, port)),
         "service": base + question.service,
         "series": str(series.pk) if series else "1",
         "broker": broker,
