@@ -84,7 +84,8 @@ def fill(steps: int) -> None:
             " FROM twin_thing t CROSS JOIN twin_observedproperty p ORDER BY t.id, p.id"
         )
         cursor.execute(
-            "INSERT INTO sensorthings_location (municipality_id, name, description, encoding_type, location, created_at)"
+            "INSERT INTO sensorthings_location"
+            " (municipality_id, name, description, encoding_type, location, created_at)"
             " SELECT %s, 'Platz ' || n, '', 'application/geo+json', jsonb_build_object('type', 'Point', 'coordinates',"
             " jsonb_build_array(7 + random(), 51 + random())), now() FROM generate_series(1, %s) n",
             [city.pk, LOCATIONS - THINGS],
@@ -98,7 +99,8 @@ def fill(steps: int) -> None:
         for step in range(0, steps, 1000):
             cursor.execute(
                 "INSERT INTO twin_observation (municipality_id, series_id, time, result, origin)"
-                " SELECT s.municipality_id, s.id, %s - n * %s::interval, round((15 + 10 * sin(n / 30.0))::numeric, 2), n"
+                " SELECT s.municipality_id, s.id, %s - n * %s::interval,"
+                " round((15 + 10 * sin(n / 30.0))::numeric, 2), n"
                 " FROM generate_series(%s::integer, %s) n CROSS JOIN twin_series s",
                 [END, str(STEP), step + 1, min(step + 1000, steps)],
             )
@@ -123,7 +125,8 @@ async def measure(port: int, url: str) -> dict[str, float]:
     newest = "Datastreams({})/Observations?$top=100&$orderby=phenomenonTime%20desc"
     rates = await _rate(port, lambda n: newest.format(first + n * 7 % (last - first + 1)))
     figures = {"newest_100_requests_per_s": rates[0], "newest_100_p99_ms": rates[1]}
-    deep = f"Datastreams({first + 5})/Observations?$top=100&$orderby=phenomenonTime%20desc&$skip={min(9_900, int(row[2]) - 200)}"
+    skipped = min(9_900, int(row[2]) - 200)
+    deep = f"Datastreams({first + 5})/Observations?$top=100&$orderby=phenomenonTime%20desc&$skip={skipped}"
     asked = {
         "newest_100": newest.format(first + 1),
         "count_of_all": "Observations?$top=0&$count=true",

@@ -234,10 +234,9 @@ async def test_correction_in_a_transaction_that_is_given_up(pool: Pool, recorder
     old = Observation(1, 1, NOON, 1.0)
     await recorder.record([old])
     rows = [old._replace(result=2.0), Observation(1, 1, NOON.replace(year=1999), 3.0)]
-    async with pool.connection() as connection:
-        async with connection.transaction() as transaction:
-            assert await recorder.correct_within(connection, rows, reason="test") == (1, 1)
-            raise psycopg.Rollback(transaction)
+    async with pool.connection() as connection, connection.transaction() as transaction:
+        assert await recorder.correct_within(connection, rows, reason="test") == (1, 1)
+        raise psycopg.Rollback(transaction)
     assert [row[0] for row in await fetch(pool, "SELECT result FROM twin_observation")] == [1.0]
     async with pool.connection() as connection, connection.transaction():
         await recorder.correct_within(connection, rows, reason="test")
