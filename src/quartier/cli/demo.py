@@ -135,14 +135,17 @@ def _choose_settings(folder: Path, port: int | None) -> None:
 def _radio_ports() -> dict[str, RadioPorts]:
     """Where the network servers of both cities listen."""
     settings = config()
-    return {
-        city: RadioPorts(
-            _free_udp_port(settings.radio_udp_port + number, f"packet forwarders of {city}"),
-            _free_port("127.0.0.1", settings.station_port + number, f"Basics Stations of {city}"),
-            _free_port("127.0.0.1", ROAMING_PORT + number, f"roaming of {city}"),
+    found: dict[str, RadioPorts] = {}
+    udp, station, roaming = settings.radio_udp_port, settings.station_port, ROAMING_PORT
+    for city in NET_IDS:
+        found[city] = RadioPorts(
+            _free_udp_port(udp, f"packet forwarders of {city}"),
+            _free_port("127.0.0.1", station, f"Basics Stations of {city}"),
+            _free_port("127.0.0.1", roaming, f"roaming of {city}"),
         )
-        for number, city in enumerate(NET_IDS)
-    }
+        # Nobody listens yet, so the next city looks behind these.
+        udp, station, roaming = found[city].udp + 1, found[city].station + 1, found[city].roaming + 1
+    return found
 
 
 def _left_by_demo(folder: Path) -> bool:
