@@ -84,8 +84,8 @@ class Leader:
         self._refused: set[str] = set()
         self._rights_at_s = 0.0
         self._eyes: dict[tuple[int | None, str], Eyes] = {}
-        # What came from the stream and is not published yet; after a broken connection it is what we go on with, for the
-        # stream would send it again only after a while.
+        # What came from the stream and is not published yet. After a broken connection we go on with it, for the stream
+        # would send it again only after a while.
         self._arrived: list[Msg] = []
         # What was read from the stream, with the time of reading.
         self._mind: deque[tuple[float, list[Reading]]] = deque()
