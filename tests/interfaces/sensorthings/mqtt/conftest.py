@@ -23,6 +23,7 @@ from tests.interfaces.sensorthings.conftest import City, make_city
 from tests.patience import patient
 
 if TYPE_CHECKING:
+    from quartier.interfaces.sensorthings.mqtt.leader import Leader
     from quartier.sources.connect.mqtt import OwnBroker
     from quartier.twin.publish import Publisher
     from quartier.twin.record import Recorder
@@ -71,7 +72,23 @@ class Installation:
     bus: Bus
     server: Server
     recorder: Recorder
-    leader: Any
+    new_leader: Callable[[], Leader]
+    leader: Any = None
+    leading: asyncio.Task[None] | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def start_leader(self) -> None:
+        """A leader that follows."""
+        self._stop.clear()
+        self.leader = self.new_leader()
+        self.leading = asyncio.create_task(self.leader.run(self._stop))
+        await until(self.leader.following.is_set)
+
+    async def stop_leader(self) -> None:
+        """No leader any more."""
+        self._stop.set()
+        if self.leading is not None:
+            await asyncio.wait_for(self.leading, patient(15))
 
     @asynccontextmanager
     async def listener(
@@ -145,16 +162,23 @@ async def installation(
     recorder = Recorder(pool)
     await recorder.start()
     async with read_pool(store, max_size=3) as reading:
-        leader = Leader(pool, Reader(reading), bus, broker=broker_of(nats_server))
         tasks: list[Awaitable[Any]] = [
             asyncio.create_task(publisher().run(stop, poll_s=0.02)),
             asyncio.create_task(Door(bus, Issuer.of(nats_server.folder), topics_of).run(stop)),
-            asyncio.create_task(leader.run(stop)),
         ]
-        await until(leader.following.is_set)
+        made = Installation(
+            city,
+            pool,
+            bus,
+            nats_server,
+            recorder,
+            lambda: Leader(pool, Reader(reading), bus, broker=broker_of(nats_server)),
+        )
+        await made.start_leader()
         try:
-            yield Installation(city, pool, bus, nats_server, recorder, leader)
+            yield made
         finally:
+            await made.stop_leader()
             stop.set()
             await recorder.close()
             await asyncio.wait_for(asyncio.gather(*tasks), patient(15))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import paho.mqtt.client as paho
+import pytest
 from asgiref.sync import sync_to_async
 from paho.mqtt.enums import CallbackAPIVersion
 
 from quartier.cities import tokens
 from quartier.cities.models import Person, Role, RoleAssignment
+from quartier.interfaces.sensorthings.mqtt.outlet import Message, Outlet
 from tests.interfaces.sensorthings.mqtt.conftest import Installation, until
 from tests.patience import patient
 
@@ -181,3 +183,46 @@ async def test_another_client_library(installation: Installation) -> None:
         client.disconnect()
         client.loop_stop()
     assert got == [(1, 2.0), (1, 3.0)]
+
+
+async def test_a_new_leader_continues_where_the_last_one_stopped(installation: Installation) -> None:
+    series = installation.city.temperature
+    topic = f"v1.1/Datastreams({series.pk})/Observations?$select=result"
+    async with installation.listener(topic) as listener:
+        await installation.record(series, 1)
+        await until(lambda: listener.got)
+        await installation.stop_leader()
+        await installation.record(series, *range(2, 400), start=NEXT_DAY)
+        await installation.start_leader()
+        await until(lambda: len(listener.got) >= 399)
+    assert listener.results() == list(range(1, 400))
+
+
+async def test_nothing_is_lost_when_the_connection_to_the_broker_breaks(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that the broker did not confirm is published again: messages may come twice, and none is missing."""
+    series = installation.city.temperature
+    topic = f"v1.1/Datastreams({series.pk})/Observations?$select=result"
+    sent = Outlet._send
+    broken = 0
+
+    async def breaks(outlet: Outlet, part: list[Message]) -> None:
+        nonlocal broken
+        if part and broken < 3:
+            broken += 1
+            await sent(outlet, part[: len(part) // 2])
+            outlet._writer.transport.abort()
+        await sent(outlet, part)
+
+    async with installation.listener(topic) as listener:
+        await installation.record(series, 0)
+        await until(lambda: listener.got)
+        monkeypatch.setattr(Outlet, "_send", breaks)
+        for n in range(1, 300, 50):
+            await installation.record(
+                series, *range(n, min(n + 50, 300)), start=NEXT_DAY + timedelta(minutes=n)
+            )
+        await until(lambda: set(listener.results()) >= set(range(300)), 60)
+    assert broken == 3
+    assert set(listener.results()) == set(range(300))

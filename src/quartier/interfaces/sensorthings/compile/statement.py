@@ -135,7 +135,7 @@ def plan(request: Request, eyes: Eyes, token: paging.Token | None = None, *, str
     """
     options = request.options
     context = Context(eyes)
-    way = _follow(context, request.resource.segments)
+    way = way_of(context, request.resource.segments)
     suffix = request.resource.suffix
     if way.end is not None:
         return _property(context, way, suffix, options)
@@ -158,14 +158,14 @@ def plan(request: Request, eyes: Eyes, token: paging.Token | None = None, *, str
     if way.single:
         return _entity(context, way, suffix, options)
     if options.apply is not None:  # carried out by :mod:`..aggregate`
-        return Plan("apply", _statement(context, ""), way.scope.entity, options=options)
+        return Plan("apply", finished(context, ""), way.scope.entity, options=options)
     return _collection(context, way, request, eyes, token, stream=stream)
 
 
 _PARAMETER: Final = re.compile(r"\$([0-9]+)")
 
 
-def _statement(context: Context, sql: str) -> Statement:
+def finished(context: Context, sql: str) -> Statement:
     """The finished statement, without parameters that were bound on a way which led nowhere."""
     used = sorted({int(number) for number in _PARAMETER.findall(sql)})
     place = {old - 1: new for new, old in enumerate(used)}
@@ -186,7 +186,8 @@ def _statement(context: Context, sql: str) -> Statement:
 # -- the path
 
 
-def _follow(context: Context, segments: tuple[Segment, ...], observations: Entity = OBSERVATION) -> _Way:
+def way_of(context: Context, segments: tuple[Segment, ...], observations: Entity = OBSERVATION) -> _Way:
+    """Follow a path. Raises QueryError and NotFound."""
     first = segments[0]
     entity = BY_SET.get(first.name)
     if entity is None:
@@ -267,34 +268,35 @@ def _has_key(context: Context, scope: Scope, segment: Segment, number: int) -> l
 # -- what is at its end
 
 
-def _limit_metadata(options: Options) -> ResultMetadata:
+def metadata_of(options: Options) -> ResultMetadata:
+    """How much metadata is written."""
     return options.result_metadata or "full"
 
 
 def _entity(context: Context, way: _Way, suffix: str | None, options: Options) -> Plan:
-    _refuse(options, "one entity", ("filter", "orderby", "top", "skip", "count", "skiptoken", "apply"))
+    refuse(options, "one entity", ("filter", "orderby", "top", "skip", "count", "skiptoken", "apply"))
     if suffix == "$ref":
         made = _reference(context, way.scope)
     else:
-        made = rows.object_sql(context, way.scope, options, _limit_metadata(options), alone=True)
+        made = rows.object_sql(context, way.scope, options, metadata_of(options), alone=True)
     sql = select(way.scopes, [made], way.where, limit=" LIMIT 1")
-    return Plan("entity", _statement(context, sql), way.scope.entity, options=options)
+    return Plan("entity", finished(context, sql), way.scope.entity, options=options)
 
 
 def _property(context: Context, way: _Way, suffix: str | None, options: Options) -> Plan:
-    _refuse(options, "a property", tuple(name for name in Options.__slots__ if name != "result_metadata"))
+    refuse(options, "a property", tuple(name for name in Options.__slots__ if name != "result_metadata"))
     if suffix in ("$ref", "$count"):
         raise QueryError(f"{suffix} follows an entity set", option="path")
     found, scope = way.end, way.scope
     assert found is not None  # noqa: S101
-    value = _value(context, way, found)
+    value = value_sql(context, way, found)
     sql = select(way.scopes, [value], way.where, limit=" LIMIT 1")
     kind: Kind = "value" if suffix == "$value" else "property"
-    statement = _statement(context, sql)
+    statement = finished(context, sql)
     return Plan(kind, statement, scope.entity, property=found, steps=way.steps, options=options)
 
 
-def _value(context: Context, way: _Way, found: Property) -> str:
+def value_sql(context: Context, way: _Way, found: Property) -> str:
     """SQL for the JSON text of the property (or a part of it) at the end of a path."""
     if not way.steps:
         return way.scope.sql(found.json_sql)
@@ -304,7 +306,8 @@ def _value(context: Context, way: _Way, found: Property) -> str:
     return f"{json_at(context, of, way.steps)}::text"
 
 
-def _refuse(options: Options, what: str, names: tuple[str, ...]) -> None:
+def refuse(options: Options, what: str, names: tuple[str, ...]) -> None:
+    """Refuse options that say nothing of ``what``."""
     for name in names:
         if getattr(options, name) not in (None, (), False):
             raise QueryError(f"cannot be asked of {what}", option=OPTION_NAMES[name])
@@ -343,7 +346,7 @@ def _collection(
         if suffix == "$ref":
             made = _reference(context, way.scope)
         else:
-            made = rows.object_sql(context, way.scope, options, _limit_metadata(options), rows=max(top, 1))
+            made = rows.object_sql(context, way.scope, options, metadata_of(options), rows=max(top, 1))
     sign = paging.mark(way.scope, options.orderby, options.select if _is_distinct(options) else None)
     if token is not None:
         where += paging.after(context, found, token, sign)
@@ -351,7 +354,7 @@ def _collection(
     if way.scope.entity is OBSERVATION and not _is_distinct(options):
         where = _by_series(context, way.scope, found, where, (options.skip or 0) + top + 1)
         made = series.said_once(way.scope, made)
-    statement = _statement(
+    statement = finished(
         context, _list(way, made, found, where, options=options, top=top, sign=sign, stream=stream)
     )
     count, matching = _count(request, eyes) if options.count else (None, None)
@@ -424,9 +427,9 @@ def _distinct(context: Context, way: _Way, options: Options) -> tuple[str, list[
 def _statement_of_parents(request: Request, eyes: Eyes) -> Statement:
     """Is there what the path leads through? Asked only where a list is empty."""
     context = Context(eyes)
-    parents = _follow(context, request.resource.segments[:-1])
+    parents = way_of(context, request.resource.segments[:-1])
     sql = select(parents.scopes, ["1"], parents.where, limit=" LIMIT 1")
-    return _statement(context, sql)
+    return finished(context, sql)
 
 
 # -- counting
@@ -439,18 +442,18 @@ def _count(request: Request, eyes: Eyes) -> tuple[Statement, Statement | None]:
     context = Context(eyes)
     distinct = _is_distinct(options)
     if options.filter is None and not distinct and _by_counters(segments):
-        way = _follow(context, segments, _COUNTERS)
+        way = way_of(context, segments, _COUNTERS)
         sql = select(way.scopes, [f"coalesce(sum({way.scope.alias}.n), 0)::bigint"], way.where)
-        return _statement(context, sql), None
-    way = _follow(context, segments)
+        return finished(context, sql), None
+    way = way_of(context, segments)
     where = list(way.where)
     if options.filter is not None:
         context.option = "$filter"
         where += conditions(context, way.scope, options.filter)
     column = rows.object_sql(context, way.scope, options, "none") if distinct else "1"
     inner = select(way.scopes, [column], where, distinct=distinct)
-    counting = _statement(context, f"SELECT count(*) FROM ({inner} LIMIT {COUNTED + 1}) q")
-    return counting, _statement(context, inner)
+    counting = finished(context, f"SELECT count(*) FROM ({inner} LIMIT {COUNTED + 1}) q")
+    return counting, finished(context, inner)
 
 
 def _by_counters(segments: tuple[Segment, ...]) -> bool:
@@ -461,68 +464,3 @@ def _by_counters(segments: tuple[Segment, ...]) -> bool:
         return True
     before = segments[-2].name
     return before in ("Datastreams", "MultiDatastreams", "Datastream", "MultiDatastream")
-
-
-# -- known observations
-
-
-def observations_among(request: Request, eyes: Eyes) -> Statement:
-    """Of some observations those that a request for observations means: ``(series, time, JSON)`` of each.
-
-    Which ones are looked at say the first two parameters: series and times, arrays of equal length. Order, pages and
-    counts of the request are passed over. Raises QueryError and NotFound.
-    """
-    options = request.options
-    context = Context(eyes)
-    asked = (
-        f"unnest({context.bind(None, 'integer[]')}, {context.bind(None, 'timestamptz[]')}) AS k(series, time)"
-    )
-    way = _follow(context, request.resource.segments)
-    if way.end is not None or way.scope.entity is not OBSERVATION:
-        raise QueryError("only Observations are meant here", option="path")
-    where = list(way.where)
-    if options.filter is not None:
-        context.option = "$filter"
-        where += conditions(context, way.scope, options.filter)
-    a = way.scope.alias
-    made = rows.object_sql(context, way.scope, options, _limit_metadata(options), alone=way.single)
-    where += [f"{a}_s.id = k.series", f"{a}.time = k.time"]
-    columns = [f"{a}.series_id", f"{a}.time", f"{made} AS j"]
-    return _statement(context, select(way.scopes, columns, where, extra=[asked]))
-
-
-@dataclass(frozen=True, slots=True)
-class Among:
-    """Of some entities those that a request means: ``statement`` gives ``(id, JSON)`` of each, for its first parameter,
-    an array of ids; of a ``property`` where the path ends with one.
-    """
-
-    statement: Statement
-    entity: Entity
-    property: Property | None
-
-
-def entities_among(request: Request, eyes: Eyes) -> Among | None:
-    """How known entities are looked at through a request; None where it means observations.
-
-    Order, pages and counts of the request are passed over. Raises QueryError and NotFound.
-    """
-    options = request.options
-    context = Context(eyes)
-    asked = f"ANY({context.bind(None, 'bigint[]')})"
-    way = _follow(context, request.resource.segments)
-    scope = way.scope
-    if scope.entity is OBSERVATION:
-        return None
-    where = list(way.where)
-    if way.end is not None:
-        _refuse(options, "a property", tuple(name for name in Options.__slots__ if name != "result_metadata"))
-        made = _value(context, way, way.end)
-    else:
-        if options.filter is not None:
-            context.option = "$filter"
-            where += conditions(context, scope, options.filter)
-        made = rows.object_sql(context, scope, options, _limit_metadata(options), alone=way.single)
-    id_ = scope.sql(scope.entity.id.sql)
-    sql = select(way.scopes, [f"({id_})::bigint", f"{made} AS j"], [*where, f"{id_} = {asked}"])
-    return Among(_statement(context, sql), scope.entity, way.end)

@@ -10,8 +10,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from quartier.interfaces.sensorthings.compile import geometry
+from quartier.interfaces.sensorthings.compile.among import Among, entities_among
 from quartier.interfaces.sensorthings.compile.context import Eyes
-from quartier.interfaces.sensorthings.compile.statement import Among, entities_among
 from quartier.interfaces.sensorthings.query.ast import Options, Request, Resource, Segment
 from quartier.interfaces.sensorthings.query.errors import QueryError
 from quartier.interfaces.sensorthings.query.parse import OPTION_NAMES

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from quartier.interfaces.sensorthings.compile.among import observations_among
 from quartier.interfaces.sensorthings.compile.context import Eyes
 from quartier.interfaces.sensorthings.compile.expressions import observation_key
-from quartier.interfaces.sensorthings.compile.statement import Statement, observations_among
+from quartier.interfaces.sensorthings.compile.statement import Statement
 from quartier.interfaces.sensorthings.following.predicate import Predicate, predicate
 from quartier.interfaces.sensorthings.query.ast import Options, Request, Resource, Segment
 from quartier.interfaces.sensorthings.query.errors import QueryError

@@ -84,6 +84,9 @@ class Leader:
         self._refused: set[str] = set()
         self._rights_at_s = 0.0
         self._eyes: dict[tuple[int | None, str], Eyes] = {}
+        # What came from the stream and is not published yet. After a broken connection we go on with it, for the stream
+        # would send it again only after a while.
+        self._arrived: list[Msg] = []
         # What was read from the stream, with the time of reading.
         self._mind: deque[tuple[float, list[Reading]]] = deque()
         self._in_mind = 0
@@ -98,6 +101,8 @@ class Leader:
                 async with alone(self._pool, LOCK) as connection:
                     if connection is not None:
                         await self._lead(stop)
+                    else:
+                        self._arrived.clear()
             except (
                 psycopg.Error,
                 PoolTimeout,
@@ -256,8 +261,10 @@ class Leader:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _publish(self, outlet: Outlet, stop: asyncio.Event) -> None:
-        arrived: list[Msg] = []
+        arrived = self._arrived
         some = asyncio.Event()
+        if arrived:
+            some.set()
 
         async def take(message: Msg) -> None:
             arrived.append(message)
@@ -288,14 +295,14 @@ class Leader:
                     await self._bus.js.consumer_info(OBSERVED, CONSUMER)
                     continue
                 messages = arrived[:_BATCH]
-                del arrived[: len(messages)]
-                if not arrived:
-                    some.clear()
                 async with self._turn:
                     batch = [one for message in messages for one in readings(message.data)]
                     self._bear_in_mind(batch)
                     await self._send(outlet, batch, None)
                 await messages[-1].ack()
+                del arrived[: len(messages)]
+                if not arrived:
+                    some.clear()
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()

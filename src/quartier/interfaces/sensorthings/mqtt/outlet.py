@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import struct
 from collections.abc import Iterable
 from types import TracebackType
@@ -98,7 +99,9 @@ class Outlet:
                 )
             )
         self._confirmed.clear()
-        self._writer.writelines(packets)
+        # Not writelines: asyncio's (3.13.0) watches the descriptor of a transport that is closed already, and with it
+        # the next connection of that number.
+        self._writer.write(b"".join(packets))
         await self._writer.drain()
         while self._open:
             if self._tasks[0].done():
@@ -126,7 +129,9 @@ class Outlet:
 
     def _connect(self) -> bytes:
         # Clean session, user name and password (MQTT 3.1.1 section 3.1.2.3).
-        parts = (client_id("sensorthings-out"), self._broker.username, self._broker.password)
+        # Another name each time: the broker lets a name wait whose last connection broke a moment ago.
+        name = f"{client_id('sensorthings-out')}-{secrets.token_hex(4)}"
+        parts = (name, self._broker.username, self._broker.password)
         texts = [part.encode() for part in parts]
         return (
             b"\x00\x04MQTT\x04\xc2"

@@ -1,7 +1,7 @@
 """Carrying tasks out: accepted ones are handed to the downlinks that reach their device, and what became of it noted.
 
-States are ``accepted``, then ``sent``, or ``failed`` with the reason; each with its time. A device that cannot be reached
-now is tried again for a day.
+States are ``accepted``, then ``sent``, or ``failed`` with the reason; each with its time. A device that cannot be
+reached now is tried again for a day.
 """
 
 from __future__ import annotations

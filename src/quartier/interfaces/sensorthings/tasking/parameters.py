@@ -1,4 +1,4 @@
-"""Parameters of tasks, described as a DataRecord of SWE Common (08-094r1, JSON encoding 17-011r2 as 17-079r1 uses it)."""
+"""Parameters of tasks, described as a DataRecord of SWE Common (08-094r1; in JSON as 17-079r1 uses it)."""
 
 from __future__ import annotations
 
