@@ -72,6 +72,7 @@ async def main(stop: asyncio.Event) -> None:
     from quartier.interfaces.sensorthings.read import Reader, read_pool  # noqa: PLC0415
     from quartier.interfaces.sensorthings.tasking.carrier import Carrier  # noqa: PLC0415
     from quartier.interfaces.sensorthings.tasking.downlinks import Ways  # noqa: PLC0415
+    from quartier.interfaces.sensorthings.tasking.radio import RADIO_SOURCE, RadioDownlinks  # noqa: PLC0415
     from quartier.twin import rollups  # noqa: PLC0415
     from quartier.twin.derive import Deriver  # noqa: PLC0415
     from quartier.twin.publish import Publisher  # noqa: PLC0415
@@ -80,6 +81,8 @@ async def main(stop: asyncio.Event) -> None:
     # Recording goes before what follows from it: under a flood roll-ups and derived series lag, and catch up after it.
     os.nice(_NICE)
     codecs = CodecPool(processes=1)
+    ways = Ways()
+    ways.add(RadioDownlinks(), RADIO_SOURCE)
     async with (
         async_pool(name="worker", statement_timeout_ms=120_000) as pool,
         read_pool(max_size=4) as reading,
@@ -95,7 +98,7 @@ async def main(stop: asyncio.Event) -> None:
                     "publisher": Publisher(pool).run(stop),
                     "rollups": rollups.run(pool, stop),
                     "deriver": Deriver(pool, bus, recorder, DERIVATIONS).run(stop),
-                    "tasks": Carrier(pool, Ways()).run(stop),
+                    "tasks": Carrier(pool, ways).run(stop),
                     "sensorthings": Leader(pool, Reader(reading), bus).run(stop),
                     "replayer": Replayer(pool, bus, recorder, codecs).run(stop),
                     "neighbours": periodically(

@@ -123,7 +123,9 @@ REASONS: Final[dict[str, Words]] = {
     ),
     "sensorthings_invalid": Words(
         _("SensorThings: unbrauchbare Nachricht"),
-        _("Eine über MQTT gesendete Nachricht ließ sich nicht speichern; die technische Angabe nennt die Stelle."),
+        _(
+            "Eine über MQTT gesendete Nachricht ließ sich nicht speichern; die technische Angabe nennt die Stelle."
+        ),
     ),
     "sensorthings_rights": Words(
         _("SensorThings: Recht fehlt"),

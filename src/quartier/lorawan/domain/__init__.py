@@ -3,6 +3,7 @@
 The process ``radio`` hears of every change with the transaction that makes it (:mod:`.changes`).
 """
 
+from quartier.lorawan.domain.commands import encode_command
 from quartier.lorawan.domain.devices import (
     DeviceSettings,
     move_device,
@@ -29,6 +30,7 @@ __all__ = [
     "LoraError",
     "cancel_downlink",
     "create_group",
+    "encode_command",
     "enqueue",
     "enqueue_group",
     "export_devices",

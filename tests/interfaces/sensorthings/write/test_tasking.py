@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from quartier.cities.rules import SYSTEM
 from quartier.engines.pools import Pool
+from quartier.intake.models import Codec
 from quartier.interfaces.sensorthings.tasking.carrier import Carrier
 from quartier.interfaces.sensorthings.tasking.downlinks import Later, Order, Undeliverable, Ways
-from quartier.twin.models import Device
+from quartier.interfaces.sensorthings.tasking.radio import RADIO_SOURCE, RadioDownlinks
+from quartier.lorawan.domain import DeviceSettings, register_device, save_profile
+from quartier.lorawan.models import Downlink, LoraDevice
+from quartier.twin.models import Device, DeviceType
 from tests.interfaces.sensorthings.write.conftest import Town, Writing
 
 LAMP: dict[str, Any] = {
@@ -181,3 +186,54 @@ async def test_tasks_that_reach_nobody(sta: Writing, town: Town, pool: Pool) -> 
     assert await ended("lamp-1") == ("failed", "it has no downlinks")
     lamps.problem = Later("away")
     assert await ended("lamp-1", timedelta(days=2)) == ("failed", "away")
+
+
+DIMMER = """function encodeDownlink(input) {
+  if (input.data.level === undefined) return { errors: ["a level is needed"] };
+  return { fPort: 15, bytes: [0x01, input.data.level] };
+}"""
+
+
+def radio_lamp(town: Town) -> LoraDevice:
+    """A lamp of our own radio network, with a codec that understands orders."""
+    device_type = DeviceType.objects.create(key="dimmer", model="Dimmer")
+    Codec.objects.create(device_type=device_type, version=1, script=DIMMER)
+    profile = save_profile(SYSTEM, "lamps", name="Lamps", device_type=device_type)
+    return register_device(
+        SYSTEM,
+        town.world.municipality,
+        DeviceSettings(
+            dev_eui="02005e0000000a01",
+            name="Leuchte",
+            profile=profile,
+            join_eui="02005e0000000001",
+            keys={"app_key": "0123456789abcdef" * 2},
+        ),
+    )
+
+
+async def test_a_task_waits_in_the_queue_of_the_radio_network(sta: Writing, town: Town, pool: Pool) -> None:
+    lora = await sync_to_async(radio_lamp)(town)
+    made = await sta.post("TaskingCapabilities", capability(town, device=lora.dev_eui))
+    path = await sta.post(f"{made}/Tasks", {"taskingParameters": {"on": True, "level": 40}})
+    ways = Ways()
+    ways.add(RadioDownlinks(), RADIO_SOURCE)
+    assert await Carrier(pool, ways).turn() == 1
+    task_id = int(path.rpartition("(")[2].rstrip(")"))
+    queued = await sync_to_async(lambda: list(Downlink.objects.all()))()
+    assert [
+        (one.device_id, bytes(one.payload), one.port, one.confirmed, one.requested_by) for one in queued
+    ] == [(lora.pk, b"\x01\x28", 15, True, f"SensorThings Task {task_id}")]
+    last = (await sta.json(path))["properties"]["states"][-1]
+    assert (last["state"], last["detail"]) == (
+        "sent",
+        f"downlink {queued[0].pk} is queued for {lora.dev_eui}",
+    )
+    again = Order(task_id, "musterstadt", RADIO_SOURCE, lora.dev_eui, {"on": True, "level": 40})
+    assert await RadioDownlinks().send(again) == last["detail"]
+    assert await sync_to_async(Downlink.objects.count)() == 1
+    dark = await sta.post(f"{made}/Tasks", {"taskingParameters": {"on": True}})
+    await Carrier(pool, ways).turn()
+    last = (await sta.json(dark))["properties"]["states"][-1]
+    assert last["state"] == "failed"
+    assert "a level is needed" in last["detail"]

@@ -150,7 +150,9 @@ def duty_cycle(status: Any) -> tuple[tuple[str, float], ...]:
     """Share of each sub-band's allowance that the last hour used."""
     found = status.get("duty_cycle") if isinstance(status, dict) else None
     return (
-        tuple((str(band), float(share)) for band, share in sorted(found.items())) if isinstance(found, dict) else ()
+        tuple((str(band), float(share)) for band, share in sorted(found.items()))
+        if isinstance(found, dict)
+        else ()
     )
 
 

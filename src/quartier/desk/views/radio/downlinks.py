@@ -14,12 +14,9 @@ from quartier.desk.forms.radio.downlinks import DownlinkForm
 from quartier.desk.views.common import complained, said
 from quartier.desk.views.radio.common import device_of, page
 from quartier.desk.views.radio.devices import device_page
-from quartier.intake import domain as intake
-from quartier.intake.codecs.calls import CodecError
-from quartier.intake.models import Codec
 from quartier.lorawan import domain
 from quartier.lorawan.domain import LoraError
-from quartier.lorawan.models import Downlink, LoraDevice
+from quartier.lorawan.models import Downlink
 
 
 @require_POST
@@ -33,7 +30,7 @@ def downlink_new(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
         try:
             payload, port = data["payload"], data["port"]
             if data["command"] is not None:
-                payload, port = _encoded(device, data["command"], port)
+                payload, port = domain.encode_command(device, data["command"], port)
             downlink = domain.enqueue(
                 actor,
                 device,
@@ -48,21 +45,6 @@ def downlink_new(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
         else:
             return redirect("desk:radio-downlink", pk=downlink.pk)
     return device_page(request, actor, device, downlink=form, status=422)
-
-
-def _encoded(device: LoraDevice, data: dict[str, object], port: int) -> tuple[bytes, int]:
-    """What the device type's codec makes of an object. Raises LoraError."""
-    codec = (
-        Codec.objects.filter(device_type=device.device.device_type, active=True).order_by("-version").first()
-        if device.device.device_type is not None
-        else None
-    )
-    if codec is None:
-        raise LoraError("command", _("Dem Gerät fehlt ein Typ mit Codec."))
-    encoded = intake.encode_downlink(codec.script, data, port=port)
-    if isinstance(encoded, CodecError):
-        raise LoraError("command", _("Der Codec kann das nicht: %(why)s") % {"why": encoded.detail})
-    return encoded.payload, encoded.port or port
 
 
 def _downlink(actor: Actor, pk: int, action: str = ENTER) -> Downlink:

@@ -54,6 +54,7 @@ class Migration(migrations.Migration):
         migrations.AddField("task", "states", models.JSONField(default=list)),
         migrations.RunSQL(
             (Path(__file__).parent / "changes.sql").read_text() + _triggers(),
-            _without() + "DROP FUNCTION sensorthings_made, sensorthings_altered; DROP TABLE sensorthings_change",
+            _without()
+            + "DROP FUNCTION sensorthings_made, sensorthings_altered; DROP TABLE sensorthings_change",
         ),
     ]
