@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -45,7 +45,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     peer: int
     we_carry: bool
-    direction: str
+    direction: Literal["up", "down"]
     key: bytes
     at: datetime
     kind: str
