@@ -93,12 +93,20 @@ def test_navigation_offers_what_the_person_may_open(scene: Scene, language: str)
         client.cookies["django_language"] = language
         return [entry["url"] for entry in client.get("/amt/").context["desk_navigation"]]
 
-    staff = ["/amt/", "/amt/geraete/", "/amt/quellen/", "/amt/qualitaet/", "/amt/rueckmeldungen/"]
+    staff = [
+        "/amt/",
+        "/amt/geraete/",
+        "/amt/quellen/",
+        "/amt/funknetz/",
+        "/amt/qualitaet/",
+        "/amt/rueckmeldungen/",
+    ]
     assert addresses("staff") == staff
     everything = [
         "/amt/",
         "/amt/geraete/",
         "/amt/quellen/",
+        "/amt/funknetz/",
         "/amt/nachrichten/",
         "/amt/codecs/",
         "/amt/nachspielen/",

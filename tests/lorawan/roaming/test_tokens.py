@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,9 +84,7 @@ def test_tokens_are_for_one_peer_and_one_device() -> None:
 
 
 def test_private_gateway_has_an_id_that_is_not_its_eui() -> None:
-    import dataclasses
-
-    private = dataclasses.replace(RECEPTION, private=True)
+    private = msgspec.structs.replace(RECEPTION, private=True)
     assert TOKENS.gateway_id(RECEPTION) == RECEPTION.gateway[-4:]
     assert TOKENS.gateway_id(private) not in (RECEPTION.gateway[-4:], bytes(4))
     assert TOKENS.gateway_id(private) == TOKENS.gateway_id(private)
