@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import structlog
@@ -45,7 +45,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One entry as it travels; ``at`` in milliseconds since 1970."""
 
     key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
-    direction: Annotated[str, msgspec.Meta(pattern=r"^(up|down)$")]
+    direction: Literal["up", "down"]
     at: Annotated[int, msgspec.Meta(ge=0, le=MAX_AT_MS)]
     airtime_us: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
     size: Annotated[int, msgspec.Meta(ge=0, le=255)]
