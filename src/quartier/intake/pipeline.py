@@ -16,6 +16,7 @@ import nats.errors
 import psycopg
 import structlog
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from quartier.engines.bus import INBOX, Bus
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 CONSUMER = "intake"
 _BATCHES_AT_ONCE = 3
+# What was on its way to us when a process or a connection died is delivered again after this time.
+_ACK_WAIT_S = 20.0
+_HOLD_S = 5.0
 _STORE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 
@@ -60,20 +64,7 @@ class Pipeline:
         """Work until ``stop``. Outages of PostgreSQL and NATS are waited out."""
         while not stop.is_set():
             try:
-                subscription = await self._bus.js.pull_subscribe(
-                    f"{INBOX}.>",
-                    durable=CONSUMER,
-                    stream=INBOX,
-                    config=ConsumerConfig(
-                        durable_name=CONSUMER,
-                        ack_policy=AckPolicy.EXPLICIT,
-                        deliver_policy=DeliverPolicy.ALL,
-                        ack_wait=60,
-                        max_ack_pending=20_000,
-                    ),
-                    pending_msgs_limit=200_000,
-                    pending_bytes_limit=256 * 1024 * 1024,
-                )
+                subscription = await self._subscribe()
                 async with asyncio.TaskGroup() as batches:
                     while not stop.is_set():
                         await self._slots.acquire()
@@ -95,7 +86,37 @@ class Pipeline:
                 )
                 await asyncio.sleep(1)
 
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        # Made or brought up to date: an older version waited longer.
+        await self._bus.js.add_consumer(
+            INBOX,
+            ConsumerConfig(
+                durable_name=CONSUMER,
+                ack_policy=AckPolicy.EXPLICIT,
+                deliver_policy=DeliverPolicy.ALL,
+                filter_subject=f"{INBOX}.>",
+                ack_wait=_ACK_WAIT_S,
+                max_ack_pending=20_000,
+            ),
+        )
+        return await self._bus.js.pull_subscribe_bind(
+            CONSUMER,
+            stream=INBOX,
+            pending_msgs_limit=200_000,
+            pending_bytes_limit=256 * 1024 * 1024,
+        )
+
     async def _handle(self, messages: list[Msg], stop: asyncio.Event) -> None:
+        holding = asyncio.create_task(_hold(messages))
+        try:
+            await self._work_off(messages, stop, holding)
+        finally:
+            holding.cancel()
+            self._slots.release()
+
+    async def _work_off(
+        self, messages: Sequence[Msg], stop: asyncio.Event, holding: asyncio.Task[None]
+    ) -> None:
         batch: list[Arrived] = []
         for message in messages:
             try:
@@ -105,18 +126,15 @@ class Pipeline:
                 log.error("intake.bad_envelope", position=message.metadata.sequence.stream)
                 metrics.MESSAGES.labels("bad_envelope").inc()
         try:
-            if await self.process_persistently(batch, stop, messages):
+            if await self.process_persistently(batch, stop):
+                holding.cancel()
                 for message in messages:
                     await message.ack()
         except nats.errors.Error as error:
             # Not acknowledged, so delivered again: what was recorded is found there.
             log.warning("intake.not_acknowledged", error=str(error) or type(error).__name__)
-        finally:
-            self._slots.release()
 
-    async def process_persistently(
-        self, batch: list[Arrived], stop: asyncio.Event, messages: Sequence[Msg] = ()
-    ) -> bool:
+    async def process_persistently(self, batch: list[Arrived], stop: asyncio.Event) -> bool:
         """Process a batch, waiting while the store is away; False if ``stop`` came first."""
         outcome: Outcome | None = None
         began = time.monotonic()
@@ -130,8 +148,6 @@ class Pipeline:
                 log.warning("intake.store_away", error=str(error).strip() or type(error).__name__)
                 if stop.is_set():
                     return False
-                for message in messages:
-                    await message.in_progress()
                 await asyncio.sleep(1)
             except Exception as error:
                 if len(batch) > 1:
@@ -189,6 +205,18 @@ class Pipeline:
             # A jump that the next value confirmed was the weather, not the sensor.
             await correct.flag(connection, outcome.acquitted, clear=int(Flag.SPIKE))
             await findings.withdraw(connection, outcome.acquitted, Flag.SPIKE)
+
+
+async def _hold(messages: Sequence[Msg]) -> None:
+    """Say of messages that they are being worked off, for as long as that takes: the store may be away for hours."""
+    while True:
+        await asyncio.sleep(_HOLD_S)
+        try:
+            for message in messages:
+                await message.in_progress()
+        except nats.errors.Error as error:
+            # Delivered twice, then: what was recorded is found there.
+            log.debug("intake.not_held", error=str(error) or type(error).__name__)
 
 
 def _count(batch: Sequence[Arrived], outcome: Outcome, seconds: float) -> None:
