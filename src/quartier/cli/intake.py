@@ -3,6 +3,10 @@ workers. Run as ``python -m quartier.cli.intake``."""
 
 from __future__ import annotations
 
+from quartier.cli import lean  # noqa: F401 (before what it is about)
+
+# isort: split
+
 import asyncio
 
 from quartier.cli.process import run, together

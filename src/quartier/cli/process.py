@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from quartier.engines import logs
 log = structlog.get_logger(__name__)
 
 _GRACE_S = 5.0
+_TIDY_EVERY_S = 30.0
 
 
 async def together(stop: asyncio.Event, tasks: Mapping[str, Awaitable[None]]) -> None:
@@ -46,12 +48,23 @@ async def together(stop: asyncio.Event, tasks: Mapping[str, Awaitable[None]]) ->
             await asyncio.gather(*running, return_exceptions=True)
 
 
-def run(role: str, main: Callable[[asyncio.Event], Awaitable[None]], *, models: bool = True) -> None:
+async def _tidy() -> None:
+    """Give back what a rush needed: the C library keeps freed memory for itself, tens of megabytes after a backlog."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(_TIDY_EVERY_S)
+        trim(0)
+
+
+def run(
+    role: str, main: Callable[[asyncio.Event], Awaitable[None]], *, models: bool = True, pages: bool = False
+) -> None:
     """Run ``main(stop)`` with signals and logging in place, until SIGTERM or Ctrl-C.
 
-    ``models=False`` leaves out Django and its memory, for a process that speaks SQL only.
+    ``models=False`` leaves out Django and its memory, for a process that speaks SQL only; ``pages`` brings what only
+    pages need.
     """
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quartier.settings")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "quartier.settings" if pages else "quartier.settings_background"
     logs.configure(role, config().log_format)
     if models:
         import django  # noqa: PLC0415 (settings are read here, after the environment is complete)
@@ -63,7 +76,11 @@ def run(role: str, main: Callable[[asyncio.Event], Awaitable[None]], *, models: 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await main(stop)
+        tidying = asyncio.create_task(_tidy())
+        try:
+            await main(stop)
+        finally:
+            tidying.cancel()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(supervised())

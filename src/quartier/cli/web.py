@@ -5,6 +5,10 @@ The server runs in this process and not in a child of its own, because the super
 
 from __future__ import annotations
 
+from quartier.cli import lean  # noqa: F401 (before what it is about)
+
+# isort: split
+
 import asyncio
 
 from granian.constants import HTTPModes, Interfaces
@@ -42,4 +46,4 @@ async def main(stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    run("web", main)
+    run("web", main, pages=True)

@@ -3,6 +3,10 @@ checks, SensorThings by MQTT, tasks, replays, partitions and retention. Run as `
 
 from __future__ import annotations
 
+from quartier.cli import lean  # noqa: F401 (before what it is about)
+
+# isort: split
+
 import asyncio
 import contextlib
 import os

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from quartier.engines.nkeys import Issuer
 from quartier.engines.postgres import EngineError
 
 USER = "quartier"
+_GARBAGE_PERCENT = "40"
 # SensorThings uses one topic for both directions: who publishes to it asks for an observation to be made, who
 # subscribes wants the finished ones. The broker leads what comes in to INCOMING, and what we send to OUTGOING back to
 # the topic, so that no client ever receives what another one merely claims.
@@ -71,6 +73,12 @@ class Server:
     mqtt_port: int
     process: subprocess.Popen[bytes]
     folder: Path
+
+    def launch_again(self) -> None:
+        """Start the server that died, with the configuration it had."""
+        args = self.process.args
+        assert isinstance(args, list)  # noqa: S101 (``launch`` got one)
+        self.process = launch(args, self.folder)
 
     def alive(self) -> bool:
         """Whether the server process runs."""
@@ -151,11 +159,7 @@ def start(
     path = folder / "nats.conf"
     path.write_text(json.dumps(settings, indent=1))
     path.chmod(0o600)
-    log = (folder / "nats.log").open("ab")
-    process = subprocess.Popen(  # noqa: S603
-        [find(), "-c", path], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-    )
-    log.close()
+    process = launch([str(find()), "-c", str(path)], folder)
     url = f"nats://{USER}:{quote(password)}@127.0.0.1:{port}"
     server = Server(url, mqtt_host, mqtt_port, process, folder)
     deadline = time.monotonic() + wait_s
@@ -173,6 +177,20 @@ def start(
                     raise EngineError(f"NATS did not start; its log ends with:\n{tail}") from None
                 time.sleep(0.03)
     return server
+
+
+def launch(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    """Run a server with a configuration that is there; its output goes to the folder's log."""
+    with (folder / "nats.log").open("ab") as output:
+        return subprocess.Popen(  # noqa: S603
+            command,
+            # Go lets garbage grow to the size of what lives; its own settings may say otherwise.
+            env={"GOGC": _GARBAGE_PERCENT, **os.environ},
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
 def _stop_left_behind(folder: Path) -> None:

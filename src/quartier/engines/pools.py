@@ -46,7 +46,8 @@ def async_pool(
         # anew. A short time therefore means that a server which comes back after an hour is noticed within
         # seconds, too.
         reconnect_timeout=8,
-        max_idle=300,
+        # A connection keeps plans and catalogues, some ten megabytes; what a rush opened is closed soon after it.
+        max_idle=60,
         check=AsyncConnectionPool.check_connection,
         open=False,
         name=name,

@@ -108,14 +108,7 @@ class Nats:
                 settings.data, mqtt_host=settings.mqtt_host, mqtt_port=settings.mqtt_port
             )
             return
-        with (self.server.folder / "nats.log").open("ab") as output:
-            self.server.process = subprocess.Popen(  # noqa: S603 (the same command again)
-                self.server.process.args,
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self.server.launch_again()
 
     def alive(self) -> bool:
         """Whether the server runs."""

@@ -32,7 +32,7 @@ from quartier.engines.pools import Pool
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.interfaces.sensorthings.following import entities
 from quartier.interfaces.sensorthings.following.entities import EntityQuery
-from quartier.interfaces.sensorthings.following.matcher import Match, Matcher, Reading, readings
+from quartier.interfaces.sensorthings.following.matcher import Match, Matcher, readings
 from quartier.interfaces.sensorthings.following.query import Query, understand
 from quartier.interfaces.sensorthings.mqtt import metrics, rights, topics
 from quartier.interfaces.sensorthings.mqtt.entities import Entities
@@ -58,7 +58,7 @@ _ACK_WAIT_S: Final = 30
 _ASK_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 _KEPT_IN_MIND_S: Final = 20.0
-_KEPT_IN_MIND: Final = 200_000
+_KEPT_IN_MIND_BYTES: Final = 16 * 2**20
 _RIGHTS_AGAIN_S: Final = 15.0
 
 
@@ -87,9 +87,9 @@ class Leader:
         # What came from the stream and is not published yet. After a broken connection we go on with it, for the stream
         # would send it again only after a while.
         self._arrived: list[Msg] = []
-        # What was read from the stream, with the time of reading.
-        self._mind: deque[tuple[float, list[Reading]]] = deque()
-        self._in_mind = 0
+        # What was read from the stream as it came, with the time of reading: objects would take ten times the room.
+        self._mind: deque[tuple[float, list[bytes]]] = deque()
+        self._in_mind_bytes = 0
         # Matching a batch and taking in new topics exclude each other: a reading is in the batch or in mind.
         self._turn = asyncio.Lock()
         self.following = asyncio.Event()
@@ -165,7 +165,7 @@ class Leader:
             metrics.WANTED.set(len(self._followed))
             if new:
                 since_s -= 2 * _LOOK_EVERY_S
-                missed = [one for at_s, batch in self._mind if at_s >= since_s for one in batch]
+                missed = [body for at_s, batch in self._mind if at_s >= since_s for body in batch]
                 await self._send(outlet, missed, [one for one in new if isinstance(one, Query)])
                 others = [one for one in new if isinstance(one, EntityQuery)]
                 await self._entities.catch_up(outlet, others, since_s)
@@ -296,7 +296,7 @@ class Leader:
                     continue
                 messages = arrived[:_BATCH]
                 async with self._turn:
-                    batch = [one for message in messages for one in readings(message.data)]
+                    batch = [message.data for message in messages]
                     self._bear_in_mind(batch)
                     await self._send(outlet, batch, None)
                 await messages[-1].ack()
@@ -307,19 +307,20 @@ class Leader:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
-    def _bear_in_mind(self, batch: list[Reading]) -> None:
+    def _bear_in_mind(self, batch: list[bytes]) -> None:
         now_s = time.monotonic()
         self._mind.append((now_s, batch))
-        self._in_mind += len(batch)
+        self._in_mind_bytes += sum(map(len, batch))
         while self._mind and (
             now_s - self._mind[0][0] > _KEPT_IN_MIND_S
-            or (self._in_mind > _KEPT_IN_MIND and len(self._mind) > 1)
+            or (self._in_mind_bytes > _KEPT_IN_MIND_BYTES and len(self._mind) > 1)
         ):
-            self._in_mind -= len(self._mind.popleft()[1])
+            self._in_mind_bytes -= sum(map(len, self._mind.popleft()[1]))
 
-    async def _send(self, outlet: Outlet, batch: list[Reading], only: Sequence[Query] | None) -> None:
-        if not batch or not self._topic_of or (only is not None and not only):
+    async def _send(self, outlet: Outlet, bodies: list[bytes], only: Sequence[Query] | None) -> None:
+        if not bodies or not self._topic_of or (only is not None and not only):
             return
+        batch = [one for body in bodies for one in readings(body)]
         found, failed = await self._matcher.matches(batch, only)
         await outlet.send([self._message(match) for match in found])
         for query, reason in failed:
