@@ -34,7 +34,8 @@ async def test_who_loses_his_connection_loses_the_lock_and_hears_of_it(pool: Poo
         async with alone(pool, LOCK) as first:
             assert first is not None
             async with pool.connection() as other:
-                await other.execute("SELECT pg_terminate_backend(%s)", [first.info.backend_pid])
+                # With a time to wait: the lock is free when the backend is gone, not when it is told to go.
+                await other.execute("SELECT pg_terminate_backend(%s, 10000)", [first.info.backend_pid])
             async with alone(pool, LOCK) as second:
                 assert second is not None
                 await first.execute("SELECT 1")

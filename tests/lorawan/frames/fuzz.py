@@ -7,14 +7,12 @@ the branches they take; ``test_fuzz`` runs it under hypothesis.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
 from collections.abc import Callable
-from typing import Any
 
 from quartier.lorawan.frames import FrameError, clock_sync, crypto, mac, netid, phy, qr
 from quartier.lorawan.frames.commands import serialise
 from quartier.lorawan.frames.regions import EU868
+from tests.lorawan.fuzzing import fuzz
 
 _SESSION = crypto.SessionKeys(b"\1" * 16, b"\2" * 16, b"\3" * 16, b"\4" * 16, lorawan_1_1=True)
 _KEY = bytes(16)
@@ -77,11 +75,16 @@ def one_input(data: bytes) -> None:
 
 def main() -> None:
     """Until something is found, or for so many seconds."""
-    atheris: Any = importlib.import_module("atheris")
-    seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=300"], one_input)
-    atheris.Fuzz()
+    samples = [
+        bytes.fromhex(text)
+        for text in (
+            "40f17dbe4900020001954378762b11ff0d",
+            "600000000a8005000a54972baa8b983cd1",
+            "00080706050403020111223344556677880700" + "01020304",
+            "02030405060708090a0b",
+        )
+    ]
+    fuzz(one_input, readers=len(READERS), samples=samples, longest=300)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ the branches they take; the tests of each protocol run its readers under hypothe
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
+import json
 from collections.abc import Callable
-from typing import Any
 
 from quartier.lorawan.gateways import cups, gwmp
 from quartier.lorawan.gateways.ids import IdError, parse_eui
 from quartier.lorawan.gateways.mqtt import codec
 from quartier.lorawan.gateways.station import messages
+from tests.lorawan.fuzzing import fuzz
 
 READERS: tuple[Callable[[bytes], object], ...] = (
     gwmp.parse,
@@ -43,11 +42,25 @@ def one_input(data: bytes) -> None:
 
 def main() -> None:
     """Until something is found, or for so many seconds."""
-    atheris: Any = importlib.import_module("atheris")
-    seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=2000"], one_input)
-    atheris.Fuzz()
+    from tests.lorawan.gateways import test_cups, test_gwmp, test_mqtt, test_station_messages
+
+    push = b"\x02\x12\x34\x00" + bytes(range(8))
+    written = [
+        test_station_messages.JOIN,
+        test_station_messages.DATA,
+        test_station_messages.CONFIRMED,
+        test_mqtt.UP_JSON,
+        test_cups.REQUEST,
+        {"router": "b827:ebff:fe00:1"},
+    ]
+    samples = [
+        push
+        + json.dumps({"rxpk": [test_gwmp.LORA, test_gwmp.FSK], "stat": {"rxnb": 2, "ackr": 100.0}}).encode(),
+        b"\x02\x12\x34\x05" + bytes(range(8)) + b'{"txpk_ack":{"error":"TOO_LATE"}}',
+        test_mqtt.UP,
+        *(json.dumps(one).encode() for one in written),
+    ]
+    fuzz(one_input, readers=len(READERS), samples=samples, longest=2000)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ the branches they take; ``test_fuzz`` runs it under hypothesis.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +22,8 @@ from quartier.lorawan.roaming.messages import Answer, MessageError
 from quartier.lorawan.roaming.objects import Downlink, KeyEnvelope, Uplink
 from quartier.lorawan.roaming.peers import Peer, ranges
 from quartier.lorawan.roaming.tokens import TokenError, Tokens
+from quartier.lorawan.types import Reception
+from tests.lorawan.fuzzing import fuzz
 
 PEER: Final = Peer(key="schwerte", name="Schwerte", net_ids=("000001",), keks={"grenze": bytes(range(16))})
 _PHY: Final = b"\x40" * 12
@@ -100,11 +101,21 @@ def one_input(data: bytes) -> None:
 
 def main() -> None:
     """Until something is found, or for so many seconds."""
-    atheris: Any = importlib.import_module("atheris")
-    seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=3000"], one_input)
-    atheris.Fuzz()
+    from tests.lorawan.roaming.test_messages import HEADER, START
+
+    kinds = sorted(messages.REQUESTS | messages.ANSWERS)
+    reception = Reception(
+        gateway=bytes(8), phy=_PHY, frequency_hz=868_100_000, data_rate=0, received_at=_NOW, received_monotonic=0.0,
+        rssi_dbm=-100.0, snr_db=5.0, context={"tmst": 1},
+    )  # fmt: skip
+    token = Tokens("somebody else's secret").issue(
+        reception, receiver=PEER.key, device=bytes(8), now=_NOW.timestamp()
+    )
+    samples = [json.dumps(START).encode(), token] + [
+        json.dumps(HEADER | {"MessageType": kind, "Result": {"ResultCode": "Success"}}).encode()
+        for kind in kinds
+    ]
+    fuzz(one_input, readers=len(READERS), samples=samples, longest=3000)
 
 
 if __name__ == "__main__":
