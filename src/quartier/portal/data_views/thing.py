@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -15,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from quartier.cities.rules import Actor, actor_of
+from quartier.cities.rules import actor_of
 from quartier.portal import data_queries
 from quartier.portal.axes import ZONE
 from quartier.portal.charts import sparkline
@@ -81,9 +82,9 @@ class Mounted:
     interval: str
 
 
-def find(actor: Actor, municipality: str, key: str) -> Thing:
-    """The thing of an address, if the actor may see it. Raises Http404 for both that it is not and may not be seen."""
-    things = visible_things(actor).select_related("municipality", "district", "owner")
+def find(visible: QuerySet[Thing], municipality: str, key: str) -> Thing:
+    """The thing of an address, among the visible ones. Raises Http404 for both that it is not and may not be seen."""
+    things = visible.select_related("municipality", "district", "owner")
     thing = things.filter(municipality__slug=municipality, key=key).first()
     if thing is None:
         raise Http404(_("Diesen Ort gibt es nicht."))
@@ -180,10 +181,10 @@ def _choose(
     return next((s for s in all_series if s.pk in latest), all_series[0] if all_series else None)
 
 
-def _nearby(actor: Actor, thing: Thing) -> list[Row]:
+def _nearby(visible: QuerySet[Thing], thing: Thing) -> list[Row]:
     if thing.lon is None or thing.lat is None:
         return []
-    around = visible_things(actor).filter(
+    around = visible.filter(
         lon__range=(thing.lon - _NEARBY_DEGREES, thing.lon + _NEARBY_DEGREES),
         lat__range=(thing.lat - _NEARBY_DEGREES / 1.6, thing.lat + _NEARBY_DEGREES / 1.6),
     )
@@ -234,17 +235,17 @@ def _downloads(thing: Thing, found: Window, today: date) -> dict[str, str]:
 @require_safe
 def thing_page(request: HttpRequest, municipality: str, key: str) -> HttpResponse:
     """``/orte/<municipality>/<key>/``."""
-    actor = actor_of(request.user)
-    thing = find(actor, municipality, key)
+    visible = visible_things(actor_of(request.user))
+    thing = find(visible, municipality, key)
     now = timezone.now()
     today = timezone.localtime(now, ZONE).date()
     found = window(request.GET, now)
     every = sorted(
-        Series.objects.filter(thing=thing).select_related(
-            "observed_property", "device", "thing__municipality"
-        ),
+        Series.objects.filter(thing=thing).select_related("observed_property", "device"),
         key=_order(thing.kind),
     )
+    for series in every:
+        series.thing = thing
     latest = queries.latest(series.pk for series in every)
     told = [s for s in every if s.observed_property.category != _DEVICE]
     chosen = _choose(told or every, latest, request.GET.get("messgroesse", ""), request.GET.get("kanal", ""))
@@ -301,7 +302,7 @@ def thing_page(request: HttpRequest, municipality: str, key: str) -> HttpRespons
         "later": _tab(chosen, found.period.slug, later) if found.last_day else "",
         "present": mounted,
         "former": [d for d in deployments if d not in present],
-        "nearby": _nearby(actor, thing),
+        "nearby": _nearby(visible, thing),
         "dataset": dataset_of(thing),
         "downloads": _downloads(thing, found, today),
         "sensorthings": _sensorthings(thing),
