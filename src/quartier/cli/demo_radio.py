@@ -7,6 +7,10 @@ by HTTP like strangers. Where cities are real, each runs the role ``radio`` for 
 
 from __future__ import annotations
 
+from quartier.cli import lean  # noqa: F401 (before what it is about)
+
+# isort: split
+
 import argparse
 import asyncio
 from dataclasses import replace

@@ -12,6 +12,8 @@ from typing import cast
 
 _NOT_NEEDED = {
     "quartier.cli.web": ("rich",),
+    "quartier.cli.radio": ("rich",),
+    "quartier.cli.demo_radio": ("rich",),
     "quartier.cli.intake": ("rich", "aiohttp"),
     "quartier.cli.worker": ("rich", "aiohttp"),
 }

@@ -7,6 +7,10 @@ loaded nothing of all this.
 
 from __future__ import annotations
 
+from quartier.cli import lean  # noqa: F401 (before what it is about)
+
+# isort: split
+
 import asyncio
 import contextlib
 from typing import Final

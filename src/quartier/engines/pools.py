@@ -46,8 +46,9 @@ def async_pool(
         # anew. A short time therefore means that a server which comes back after an hour is noticed within
         # seconds, too.
         reconnect_timeout=8,
-        # A connection keeps plans and catalogues, some ten megabytes; what a rush opened is closed soon after it.
-        max_idle=60,
+        # A connection keeps plans and catalogues, some ten megabytes. Of those that a rush opened, one is closed each
+        # time this is over.
+        max_idle=20,
         check=AsyncConnectionPool.check_connection,
         open=False,
         name=name,
