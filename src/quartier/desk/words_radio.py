@@ -161,6 +161,15 @@ HEARD: Final[dict[str, tuple[str, Words]]] = {
     ),
 }
 
+# What CUPS gives a Basics Station.
+STATION_PARTS: Final[dict[str, Text]] = {
+    "lns_uri": _("Adresse des Netzservers (LNS)"),
+    "cups_uri": _("Adresse der Fernverwaltung (CUPS)"),
+    "lns_credentials": _("Zugangsschlüssel für den Netzserver"),
+    "cups_credentials": _("Zugangsschlüssel für die Fernverwaltung"),
+    "update": _("Software"),
+}
+
 # Of frames that were, or should have been, sent; and of downlinks that failed.
 SENT: Final[dict[str, tuple[str, Words]]] = {
     "ok": ("success", Words(_("gesendet"), _("Das Gateway hat die Sendung bestätigt."))),

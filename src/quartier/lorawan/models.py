@@ -66,6 +66,9 @@ class Gateway(models.Model):
     # Written by the radio, never by a form.
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
     status = models.JSONField(default=dict, blank=True, editable=False)
+    cups = models.JSONField(
+        default=dict, blank=True, editable=False, help_text="what a Basics Station told CUPS, and was given"
+    )
 
     class Meta:
         ordering = ["municipality_id", "name"]

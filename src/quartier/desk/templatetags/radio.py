@@ -8,17 +8,25 @@ from typing import Final
 from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
 from quartier.desk import radio_frames, words, words_radio
 from quartier.desk.queries.radio.gateways import is_online
 from quartier.desk.templatetags.desk import badge
+from quartier.lorawan.domain.stations import Roll
 from quartier.lorawan.models import Downlink, Gateway
 from quartier.lorawan.models_roaming import RoamingAgreement
 from quartier.twin.units import display_number
 
 register = template.Library()
+
+_ROLLS: Final = {
+    Roll.NEVER: ("info", gettext_lazy("kein Wechsel im Gang")),
+    Roll.WAITING: ("warning", gettext_lazy("wartet auf die Station")),
+    Roll.GIVEN: ("warning", gettext_lazy("noch nicht benutzt")),
+    Roll.DONE: ("success", gettext_lazy("gewechselt")),
+}
 
 _DOWNLINK_STATES: Final = {
     Downlink.State.QUEUED: "info",
@@ -50,6 +58,19 @@ def gateway_state(gateway: Gateway) -> SafeString:
 def downlink_state(downlink: Downlink) -> SafeString:
     """Badge of a downlink's state."""
     return badge(_DOWNLINK_STATES.get(Downlink.State(downlink.state), "info"), downlink.get_state_display())
+
+
+@register.simple_tag
+def roll_state(roll: Roll) -> SafeString:
+    """Badge: how far a new token of a Basics Station has come."""
+    kind, text = _ROLLS[roll]
+    return badge(kind, str(text))
+
+
+@register.filter
+def station_part(name: str) -> str:
+    """What a Basics Station was given, in words."""
+    return str(words_radio.STATION_PARTS.get(name, name))
 
 
 @register.filter
