@@ -310,11 +310,14 @@ class Downlink(models.Model):
 
 
 class Frame(models.Model):
-    """One line of the frame log: what was heard or sent, and what became of it. Kept for ``radio_frames_days``."""
+    """One line of the frame log: what was heard or sent, and what became of it. Kept for ``radio_frames_days``.
+
+    The table has a partition for each day (UTC), and no foreign key: each day would lock the cities.
+    """
 
     at = models.DateTimeField()
     municipality = models.ForeignKey(
-        Municipality, models.CASCADE, null=True, related_name="+", db_index=False
+        Municipality, models.CASCADE, null=True, related_name="+", db_index=False, db_constraint=False
     )
     device_id = models.BigIntegerField(null=True)
     dev_eui = models.CharField(max_length=16, blank=True)
