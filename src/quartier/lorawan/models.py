@@ -208,6 +208,9 @@ class Session(models.Model):
     writer = models.BigIntegerField(default=0, help_text="which process counted last")
     gateway = models.BinaryField(max_length=8, null=True, blank=True)
     peer = models.CharField(max_length=60, blank=True)
+    others = models.JSONField(
+        null=True, blank=True, help_text="class C: who else heard it, the next best first (EUI, peer)"
+    )
     created_at = models.DateTimeField(default=timezone.now)
     last_uplink_at = models.DateTimeField(null=True, blank=True)
 
