@@ -74,7 +74,7 @@ def test_a_token_is_rolled_and_never_shown(scene: Scene, gateway: Gateway) -> No
     assert "Zertifikat der ausstellenden Stelle: wird gebraucht" in refused.content.decode()
     domain.set_station(SYSTEM, gateway, **URIS, trust=AUTHORITY.certificate)
     refused = client.post(f"{PAGE}wechseln/", follow=True)
-    assert "Zugangsschlüssel: das Gateway hat noch keinen Schlüssel" in refused.content.decode()
+    assert "Schlüssel der Station: das Gateway hat noch keinen Schlüssel" in refused.content.decode()
     domain.make_token(SYSTEM, gateway)
     answer = client.post(f"{PAGE}wechseln/", follow=True)
     assert (answer.redirect_chain, answer.context["state"].roll) == ([(PAGE, 302)], Roll.WAITING)

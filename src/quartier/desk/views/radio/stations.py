@@ -65,7 +65,7 @@ def station_roll(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
     try:
         domain.roll_station_token(actor, gateway)
     except domain.LoraError as error:
-        names = {"trust": _("Zertifikat der ausstellenden Stelle"), "credentials": _("Zugangsschlüssel")}
+        names = {"trust": _("Zertifikat der ausstellenden Stelle"), "credentials": _("Schlüssel der Station")}
         complained(request, f"{names[error.field]}: {error.message}")
     else:
         said(
