@@ -331,6 +331,7 @@ LEDGER_RESULTS: Final[dict[str, Text]] = {
     "airtime": _("Sendezeit des Tages verbraucht"),
     "downlinks": _("Nachrichten des Tages verbraucht"),
     "class_c": _("Klasse C nicht vereinbart"),
+    "kind": _("Art des Pakets nicht vereinbart"),
     "budget": _("Kontingent aufgebraucht"),
     "UnknownDevAddr": _("Adresse dort unbekannt"),
     "UnknownDevEUI": _("Gerät dort unbekannt"),
