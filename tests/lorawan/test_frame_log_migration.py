@@ -54,7 +54,8 @@ def whole(world: World) -> Iterator[World]:
     yield world
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE lorawan_frame")
-    migrate(AFTER)
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())
     with connection.cursor() as cursor:
         for (name,) in fetch(
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'lorawan_frame'::regclass"
