@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
 
 from quartier.cities.models import Municipality
+from quartier.lorawan.store.frames import DAYS
 from quartier.twin.models import ObservedProperty, Series, Thing
 from quartier.twin.properties import catalogue
 
@@ -54,3 +59,13 @@ def make_world() -> World:
         for p in catalogue().values()
     }
     return World(municipality, thing, properties)
+
+
+def frame_days(moments: Iterable[datetime]) -> None:
+    """Make the days of the frame log in which these moments lie, as the radio does before it writes."""
+    with connection.cursor() as cursor:
+        for day in {DAYS.of(one) for one in moments}:
+            cursor.execute("SELECT to_regclass(%s)", [DAYS.name(day)])
+            if cursor.fetchone() == (None,):
+                for statement in DAYS.statements(day):
+                    cursor.execute(statement)

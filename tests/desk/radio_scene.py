@@ -25,6 +25,7 @@ from quartier.lorawan.models_roaming import LoraPeer, RoamingAgreement, RoamingD
 from quartier.lorawan.roaming.policy import day_of
 from quartier.twin.models import Device, DeviceType, Thing
 from tests.desk.scene import Scene
+from tests.world import frame_days
 
 APP_KEY = "000102030405060708090a0b0c0d0e0f"
 GATEWAYS = {"dortmund": "0016c001f10000d0", "schwerte": "0016c001f10000a0"}
@@ -207,6 +208,7 @@ def _frames(device: LoraDevice, now: datetime) -> None:
              counter=None, port=None, size=0, data_rate=0, frequency_hz=0, gateways=[{"eui": GATEWAYS[slug]}],
              detail={"detail": "wrong token or certificate", "protocol": "station", "address": "198.51.100.9"})
     )  # fmt: skip
+    frame_days(one.at for one in frames)
     Frame.objects.bulk_create(frames)
 
 

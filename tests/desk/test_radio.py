@@ -25,6 +25,7 @@ from quartier.lorawan.types import Discarded, TransmitError
 from tests.desk import radio_scene
 from tests.desk.radio_scene import APP_KEY, DEVICES, FRAMES, GATEWAYS, PRIVATE, Radio
 from tests.desk.scene import Scene, count_queries
+from tests.world import frame_days
 
 BASE = "/amt/funknetz/"
 JOIN_EUI = "70b3d57ed0000000"
@@ -229,6 +230,7 @@ def test_the_log_is_narrowed_and_paged(scene: Scene, radio: Radio) -> None:
     old = radio_scene.line(
         radio.devices["schwerte"], timezone.now() - timedelta(days=3), outcome="counter_gap"
     )
+    frame_days([old.at])
     old.save()
     assert kinds(outcome="counter_gap") == set()
     assert kinds(outcome="counter_gap", period="woche") == {("unconfirmed_up", "counter_gap")}

@@ -34,10 +34,12 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 async def filled(world: World, store: str, bus: engine.Bus) -> AsyncIterator[str]:
-    """URL of a database with observations in three months, a correction and a sealed credential; a filled inbox."""
+    """URL of a database with observations in three months, a frame log of three days, a correction and a sealed
+    credential; a filled inbox."""
     from asgiref.sync import sync_to_async
 
     from quartier.engines.pools import async_pool
+    from quartier.lorawan.store.frames import FrameLog, Heard, Line
     from quartier.sources.models import Source
     from quartier.twin.record import Observation, Recorder
 
@@ -56,6 +58,13 @@ async def filled(world: World, store: str, bus: engine.Bus) -> AsyncIterator[str
         recorder = Recorder(pool)
         await recorder.start()
         await recorder.record(rows)
+        frames = FrameLog(pool)
+        for n in range(3):
+            frames.add(
+                Line(at=NOW - timedelta(days=n), municipality="musterstadt", direction="up", kind="join_request",
+                     outcome="accepted", size=23, data_rate=5, frequency_hz=868_100_000, gateways=[Heard("00" * 8)])
+            )  # fmt: skip
+        await frames.write({"musterstadt": world.municipality.pk})
         await recorder.correct([rows[5]._replace(result=-1.5)], reason="codec")
         await recorder.close()
     for n in range(300):

@@ -14,6 +14,7 @@ from quartier.lorawan.coverage import CELL_LAT, CELL_LON, HIDDEN_RSSI_DBM, LEAST
 from quartier.lorawan.domain import DeviceSettings
 from quartier.lorawan.models import DeviceProfile, Frame, Gateway
 from quartier.twin.models import Thing
+from tests.world import frame_days
 
 pytestmark = pytest.mark.django_db
 
@@ -67,13 +68,15 @@ def _hear(
         for eui, (rssi, snr) in heard.items()
     ]
     default: dict[str, object] = {"at": timezone.now() - timedelta(hours=1), "outcome": "accepted"}
-    Frame.objects.bulk_create(
+    frames = [
         Frame(
             municipality=city, device_id=device, direction="up", kind="unconfirmed_up", size=10, data_rate=5,
             frequency_hz=868_100_000, gateways=gateways, detail={}, **(default | values),
         )
         for _ in range(n)
-    )  # fmt: skip
+    ]  # fmt: skip
+    frame_days(one.at for one in frames)
+    Frame.objects.bulk_create(frames)
 
 
 def _cells(city: Municipality) -> list[Cell]:

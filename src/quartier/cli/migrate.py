@@ -52,10 +52,13 @@ def _after_migrations() -> None:
 
 async def _partitions() -> None:
     from quartier.engines.pools import async_pool  # noqa: PLC0415
+    from quartier.lorawan.store.frames import DAYS  # noqa: PLC0415
     from quartier.twin import partitions  # noqa: PLC0415
 
+    now = datetime.now(UTC)
     async with async_pool(name="migrate", max_size=1) as pool, pool.connection() as connection:
-        await partitions.create_ahead(connection, now=datetime.now(UTC))
+        await partitions.create_ahead(connection, now=now)
+        await DAYS.create_ahead(connection, now=now)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,17 @@ def station_uri(settings: Config | None = None) -> str:
     return f"{scheme}://{host(settings)}:{settings.station_port}"
 
 
+def cups_uri(settings: Config | None = None) -> str:
+    """Where a Basics Station asks for addresses and tokens (CUPS): the same port, by plain HTTP."""
+    scheme, _, rest = station_uri(settings).partition("://")
+    return f"{'https' if scheme == 'wss' else 'http'}://{rest}"
+
+
+def cups_files() -> list[File]:
+    """The files with which a Station asks CUPS; its token is the one that it has."""
+    return [File("cups.uri", cups_uri()), File("cups.key", "Authorization: Bearer …")]
+
+
 def files_of(gateway: Gateway, token: str = "") -> list[File]:
     """The files of a gateway. ``token``: just made, or what stands for it."""
     settings = config()

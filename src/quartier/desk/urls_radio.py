@@ -12,6 +12,7 @@ from quartier.desk.views.radio import (
     overview,
     peers,
     profiles,
+    stations,
     transfer,
 )
 
@@ -24,6 +25,12 @@ urlpatterns = [
     path("gateways/<slug:eui>/bearbeiten/", gateways.gateway_edit, name="radio-gateway-edit"),
     path("gateways/<slug:eui>/schalten/", gateways.gateway_switch, name="radio-gateway-switch"),
     path("gateways/<slug:eui>/schluessel/", gateways.gateway_token, name="radio-gateway-token"),
+    path("gateways/<slug:eui>/fernverwaltung/", stations.station, name="radio-gateway-station"),
+    path(
+        "gateways/<slug:eui>/fernverwaltung/wechseln/",
+        stations.station_roll,
+        name="radio-gateway-station-roll",
+    ),
     path("geraete/", devices.device_list, name="radio-devices"),
     path("geraete/neu/", devices.device_new, name="radio-device-new"),
     path("geraete/einlesen/", transfer.device_import, name="radio-device-import"),

@@ -30,6 +30,13 @@ HEARD: Final[dict[str, tuple[str, Words]]] = {
         "success",
         Words(_("angenommen"), _("Prüfsumme und Zähler stimmen; der Inhalt ist im Posteingang.")),
     ),
+    "reset": (
+        "warning",
+        Words(
+            _("Zähler neu begonnen"),
+            _("Das Gerät zählt von vorn; sein Geräteeintrag erlaubt das. Der Inhalt ist im Posteingang."),
+        ),
+    ),
     "forwarded": (
         "info",
         Words(
@@ -159,6 +166,15 @@ HEARD: Final[dict[str, tuple[str, Words]]] = {
         "info",
         Words(_("Eigenes Format"), _("Ein Paket in der Form eines Herstellers; Quartier liest es nicht.")),
     ),
+}
+
+# What CUPS gives a Basics Station.
+STATION_PARTS: Final[dict[str, Text]] = {
+    "lns_uri": _("Adresse des Netzservers (LNS)"),
+    "cups_uri": _("Adresse der Fernverwaltung (CUPS)"),
+    "lns_credentials": _("Zugangsschlüssel für den Netzserver"),
+    "cups_credentials": _("Zugangsschlüssel für die Fernverwaltung"),
+    "update": _("Software"),
 }
 
 # Of frames that were, or should have been, sent; and of downlinks that failed.
@@ -303,3 +319,31 @@ def failure(code: str) -> Words:
     """Why a downlink failed."""
     found = SENT.get(code)
     return found[1] if found else Words(code.replace("_", " "))
+
+
+# Why a frame does not count in the ledger: our own rules, and the answers of TS002 that are frequent.
+LEDGER_RESULTS: Final[dict[str, Text]] = {
+    "no_agreement": _("keine Vereinbarung in Kraft"),
+    "device": _("Gerät nicht vereinbart"),
+    "class": _("Datenart nicht vereinbart"),
+    "gateway": _("Gateway nicht vereinbart"),
+    "rate": _("zu viele Nachrichten in der Stunde"),
+    "airtime": _("Sendezeit des Tages verbraucht"),
+    "downlinks": _("Nachrichten des Tages verbraucht"),
+    "class_c": _("Klasse C nicht vereinbart"),
+    "kind": _("Art des Pakets nicht vereinbart"),
+    "budget": _("Kontingent aufgebraucht"),
+    "UnknownDevAddr": _("Adresse dort unbekannt"),
+    "UnknownDevEUI": _("Gerät dort unbekannt"),
+    "JoinReqFailed": _("Anmeldung dort abgelehnt"),
+    "MICFailed": _("Prüfwert passt nicht"),
+    "FrameReplayed": _("Zähler schon benutzt"),
+    "NoRoamingAgreement": _("keine Vereinbarung in Kraft"),
+    "XmitFailed": _("nicht gesendet"),
+}
+
+
+def ledger_result(code: str) -> str:
+    """Why a frame does not count; what nobody has words for is shown as it is."""
+    found = LEDGER_RESULTS.get(code)
+    return str(found or failure(code).title) if found or code in SENT else code

@@ -66,6 +66,9 @@ class Gateway(models.Model):
     # Written by the radio, never by a form.
     last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
     status = models.JSONField(default=dict, blank=True, editable=False)
+    cups = models.JSONField(
+        default=dict, blank=True, editable=False, help_text="what a Basics Station told CUPS, and was given"
+    )
 
     class Meta:
         ordering = ["municipality_id", "name"]
@@ -205,6 +208,9 @@ class Session(models.Model):
     writer = models.BigIntegerField(default=0, help_text="which process counted last")
     gateway = models.BinaryField(max_length=8, null=True, blank=True)
     peer = models.CharField(max_length=60, blank=True)
+    others = models.JSONField(
+        null=True, blank=True, help_text="class C: who else heard it, the next best first (EUI, peer)"
+    )
     created_at = models.DateTimeField(default=timezone.now)
     last_uplink_at = models.DateTimeField(null=True, blank=True)
 
@@ -307,11 +313,14 @@ class Downlink(models.Model):
 
 
 class Frame(models.Model):
-    """One line of the frame log: what was heard or sent, and what became of it. Kept for ``radio_frames_days``."""
+    """One line of the frame log: what was heard or sent, and what became of it. Kept for ``radio_frames_days``.
+
+    The table has a partition for each day (UTC), and no foreign key: each day would lock the cities.
+    """
 
     at = models.DateTimeField()
     municipality = models.ForeignKey(
-        Municipality, models.CASCADE, null=True, related_name="+", db_index=False
+        Municipality, models.CASCADE, null=True, related_name="+", db_index=False, db_constraint=False
     )
     device_id = models.BigIntegerField(null=True)
     dev_eui = models.CharField(max_length=16, blank=True)

@@ -151,7 +151,7 @@ class Service:
             tasks.create_task(_every(stop, _WRITE_S, lambda: store.frames.write(store.municipality_ids)))
             tasks.create_task(_every(stop, _SEEN_S, self._write_gateways))
             tasks.create_task(
-                _every(stop, _RETENTION_S, lambda: store.frames.drop_before(self._settings.radio_frames_days))
+                _every(stop, _RETENTION_S, lambda: store.frames.keep(self._settings.radio_frames_days))
             )
             tasks.create_task(stopping())
 

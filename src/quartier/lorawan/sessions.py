@@ -17,6 +17,10 @@ from quartier.lorawan.frames.regions import Region
 from quartier.lorawan.types import Eui
 
 FIRST_EXTRA_CHANNEL: Final = 3
+MOST_PLACES: Final = 4
+"""By how many gateways a device of class C is tried, the best one first."""
+Place = tuple[Eui, str]
+"""A gateway and the peer whose it is (empty: ours)."""
 _NO_TAGS: Final[Mapping[str, str]] = {}
 
 
@@ -175,6 +179,8 @@ class Session:
         "keys",
         "mac_changed",
         "network_down",
+        "others",
+        "others_changed",
         "peer",
         "pending",
         "saved",
@@ -199,6 +205,7 @@ class Session:
         mac: str | MacState | None = None,
         gateway: Eui | None = None,
         peer: str = "",
+        others: Sequence[Place] = (),
         seen_at: datetime | None = None,
     ) -> None:
         self.id = id
@@ -217,7 +224,29 @@ class Session:
         self.history = b""
         self.gateway = gateway
         self.peer = peer
+        self.others = tuple(others)
+        self.others_changed = False
         self.seen_at = seen_at
+
+    @property
+    def places(self) -> list[Place]:
+        """Who can send to a device that listens always, the best one first; nobody before its first uplink."""
+        if self.gateway is None:
+            return []
+        # While it spoke as class A, only the best one was kept, which may be one of the others.
+        return list(dict.fromkeys([(self.gateway, self.peer), *self.others]))
+
+    def remember_places(self, heard: Iterable[Place]) -> None:
+        """Who heard it now, the best one first. Who heard it earlier comes after them."""
+        places = tuple(dict.fromkeys([*heard, *self.places]))[:MOST_PLACES]
+        self.others_changed = self.others_changed or places[1:] != self.others
+        (self.gateway, self.peer), self.others = places[0], places[1:]
+
+    def know_place(self, place: Place) -> None:
+        """Somebody else heard its last frame, too late to be asked first."""
+        places = self.places
+        if place not in places and len(places) < MOST_PLACES:
+            self.others, self.others_changed = (*self.others, place), True
 
     @property
     def mac(self) -> MacState:

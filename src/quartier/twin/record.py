@@ -171,7 +171,7 @@ class _Months:
         months = np.unique(
             (times + _EPOCH_OFFSET_US).astype("datetime64[us]").astype("datetime64[M]").astype(int)
         )
-        found = {(1970 + int(m) // 12, int(m) % 12 + 1) for m in months}
+        found: set[partitions.Month] = {(1970 + int(m) // 12, int(m) % 12 + 1) for m in months}
         return found - self.known
 
 

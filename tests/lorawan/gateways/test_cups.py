@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -115,7 +115,7 @@ def report(**changes: Any) -> Report:
 
 
 def test_nothing_to_do_is_fourteen_zeros() -> None:
-    assert answer(report(), Wanted(), signed_in_with=b"") == cups.NOTHING == bytes(14)
+    assert answer(report(), Wanted(), signed_in_with=b"").packed() == cups.NOTHING == bytes(14)
     as_wanted = Wanted(
         cups_uri="https://cups.example:443",
         lns_uri="wss://lns.example:443",
@@ -124,12 +124,12 @@ def test_nothing_to_do_is_fourteen_zeros() -> None:
         update=Update("1.0.0", b"x", {1: b"1234"}),
     )
     has = report(cups_checksum=BY_TOKEN.checksum, lns_checksum=BY_CERTIFICATE.checksum)
-    assert answer(has, as_wanted, signed_in_with=BY_TOKEN.digest) == bytes(14)
+    assert answer(has, as_wanted, signed_in_with=BY_TOKEN.digest).packed() == bytes(14)
 
 
 def test_credentials_can_be_taken_apart_and_have_the_stations_checksum() -> None:
     wanted = Wanted(cups_credentials=BY_TOKEN, lns_credentials=BY_CERTIFICATE)
-    parts = take_apart(answer(report(), wanted, signed_in_with=b""))
+    parts = take_apart(answer(report(), wanted, signed_in_with=b"").packed())
     assert split(parts.cups_credentials) == (TRUST, b"", b"Authorization: Bearer next-token\r\n")
     assert split(parts.lns_credentials) == (TRUST, OWN, KEY_DER)
     # sys_crcCred: the checksum runs over the three files, four zeros for one that is missing.
@@ -143,7 +143,7 @@ def test_credentials_can_be_taken_apart_and_have_the_stations_checksum() -> None
 
 def test_addresses() -> None:
     wanted = Wanted(cups_uri="https://cups.example:443", lns_uri="wss://other.example:443")
-    parts = take_apart(answer(report(), wanted, signed_in_with=b""))
+    parts = take_apart(answer(report(), wanted, signed_in_with=b"").packed())
     assert (parts.cups_uri, parts.lns_uri) == ("", "wss://other.example:443")
 
 
@@ -151,23 +151,31 @@ def test_new_cups_credentials_that_were_installed_but_not_used_are_sent_again() 
     wanted = Wanted(cups_credentials=BY_TOKEN)
     installed = report(cups_checksum=BY_TOKEN.checksum)
     old = hashlib.sha256(b"old-token").digest()
-    assert take_apart(answer(installed, wanted, signed_in_with=old)).cups_credentials == BY_TOKEN.packed()
-    assert take_apart(answer(installed, wanted, signed_in_with=BY_TOKEN.digest)).cups_credentials == b""
+    assert (
+        take_apart(answer(installed, wanted, signed_in_with=old).packed()).cups_credentials
+        == BY_TOKEN.packed()
+    )
+    assert (
+        take_apart(answer(installed, wanted, signed_in_with=BY_TOKEN.digest).packed()).cups_credentials == b""
+    )
 
 
 def test_new_lns_credentials_that_were_not_used_are_sent_again() -> None:
     installed = report(lns_checksum=BY_TOKEN.checksum)
     unused = Wanted(lns_credentials=BY_TOKEN, lns_credentials_unused=True)
-    assert take_apart(answer(installed, unused, signed_in_with=b"")).lns_credentials == BY_TOKEN.packed()
+    assert (
+        take_apart(answer(installed, unused, signed_in_with=b"").packed()).lns_credentials
+        == BY_TOKEN.packed()
+    )
     used = Wanted(lns_credentials=BY_TOKEN)
-    assert take_apart(answer(installed, used, signed_in_with=b"")).lns_credentials == b""
+    assert take_apart(answer(installed, used, signed_in_with=b"").packed()).lns_credentials == b""
 
 
 def test_an_update_is_signed_with_a_key_that_the_station_has() -> None:
     data = b"#!/bin/sh\necho new\n"
     checksum, signature = cups.sign(KEY, data)
     wanted = Wanted(update=Update("2.0.0", data, {17: b"another", checksum: signature}))
-    parts = take_apart(answer(report(keys=[5, checksum]), wanted, signed_in_with=b""))
+    parts = take_apart(answer(report(keys=[5, checksum]), wanted, signed_in_with=b"").packed())
     assert (parts.key_checksum, parts.update) == (checksum, data)
     assert checksum == crc32(cups.public_key_file(KEY.public_key()))
     # The Station makes the key of the 64 bytes of its file, and hashes with SHA-512.
@@ -181,7 +189,7 @@ def test_an_update_is_signed_with_a_key_that_the_station_has() -> None:
 @pytest.mark.parametrize("keys", [[], [5], None])
 def test_without_a_matching_key_nothing_is_updated(keys: list[int] | None) -> None:
     wanted = Wanted(update=Update("2.0.0", b"data", {17: b"signature"}))
-    assert answer(report(keys=keys), wanted, signed_in_with=b"") == bytes(14)
+    assert answer(report(keys=keys), wanted, signed_in_with=b"").packed() == bytes(14)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +239,15 @@ class Store:
 
     want: Wanted | None = None
     reports: list[Report] = field(default_factory=list)
+    given: list[Sequence[str]] = field(default_factory=list)
 
     async def wanted(self, eui: bytes, report: Report) -> Wanted | None:
         self.reports.append(report)
         return self.want
+
+    async def answered(self, eui: bytes, report: Report, given: Sequence[str]) -> None:
+        assert report is self.reports[-1]
+        self.given.append(given)
 
 
 class Served(Bench):
@@ -299,6 +312,7 @@ async def test_rollover_of_a_token(served: Served) -> None:
     served.known.add(credentials=(BY_TOKEN.digest,))
     assert (await served.ask(REQUEST))[0] == 401
     assert served.store.reports[0].station == REQUEST["station"]
+    assert served.store.given == [["cups_credentials"], ["cups_credentials"], []]
 
 
 @pytest.mark.parametrize(
@@ -324,5 +338,6 @@ async def test_requests_that_are_refused(
 async def test_a_station_of_which_nothing_is_kept(served: Served) -> None:
     served.known.add()
     assert await served.ask(REQUEST) == (200, "OK", bytes(14))
+    assert served.store.given == [[]]
     (shown,) = served.registry.snapshot()
     assert (shown.version, shown.model, shown.online) == (REQUEST["station"], "linux", False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +17,9 @@ from quartier.lorawan.frames.keys import multicast_session
 from quartier.lorawan.models import Downlink, LoraDevice, MulticastGroup
 from quartier.lorawan.types import TransmitError
 from quartier.virtual.lora.device import Device
-from tests.lorawan.network.scene import GATEWAY, OTHER, Scene, until
+from tests.lorawan.network.scene import GATEWAY, OTHER, THIRD, Scene, until
+
+Start = Callable[..., AbstractAsyncContextManager[Scene]]
 
 
 async def put(scene: Scene, device: Device, payload: bytes, *, port: int = 10, **how: Any) -> Downlink:
@@ -210,6 +214,130 @@ async def test_class_c_is_tried_again_and_given_up(scene: Scene) -> None:
     deaf = await put_for(scene, scene_eui, b"y")
     await settled(scene, deaf, "failed")
     assert await state_of(scene, deaf) == ("failed", "not_acknowledged", 3)
+
+
+async def _class_c(scene: Scene) -> Device:
+    profile = await scene.profile_of(
+        "c", device_class="C", adr=False, status_interval_s=0, class_c_timeout_s=1
+    )
+    return await scene.abp(profile=profile, device_class="C", data_rate=5)
+
+
+def _downs(scene: Scene) -> list[tuple[str, str, str]]:
+    """Downlinks in the frame log: outcome, gateway, peer."""
+    return [
+        (one.outcome, gateway.eui, gateway.peer)
+        for one in scene.lines()
+        if one.direction == "down"
+        for gateway in one.gateways
+    ]
+
+
+async def test_class_c_goes_by_the_next_best_gateway_of_either_network(scene: Scene) -> None:
+    device = await _class_c(scene)
+    emission = device.uplink(b"\x01", 1)
+    scene.hear(emission.phy, data_rate=5, by={THIRD: 1.0, GATEWAY: 5.0})
+    await scene.send(emission, by={OTHER: 3.0}, peer="nachbar")
+    scene.air.failures = [TransmitError.DUTY_CYCLE, TransmitError.GATEWAY_OFFLINE]
+    downlink = await put(scene, device, b"on")
+    await settled(scene, downlink, "sent")
+    assert (downlink.attempts, downlink.gateway, downlink.peer) == (1, THIRD.hex(), "")
+    assert [one.transmission.gateway for one in scene.air.sent] == [GATEWAY, OTHER, THIRD]
+    assert len({one.transmission.phy for one in scene.air.sent}) == 1, "one frame, one counter"
+    assert payloads(scene) == [b"on"]
+    assert _downs(scene) == [
+        ("duty_cycle", GATEWAY.hex(), ""),
+        ("gateway_offline", OTHER.hex(), "nachbar"),
+        ("ok", THIRD.hex(), ""),
+    ]
+
+
+async def test_a_late_copy_says_who_else_can_send(scene: Scene) -> None:
+    device = await _class_c(scene)
+    emission = device.uplink(b"\x01", 1)
+    await scene.send(emission, by={GATEWAY: 5.0})
+    scene.hear(emission.phy, data_rate=5, by={OTHER: 9.0}, peer="nachbar")
+    scene.air.failures = [TransmitError.TOO_LATE]
+    downlink = await put(scene, device, b"on")
+    await settled(scene, downlink, "sent")
+    assert (downlink.gateway, downlink.peer) == (OTHER.hex(), "nachbar")
+    # A device that may not roam any more is sent nothing by a neighbour.
+    await LoraDevice.objects.filter(dev_eui=scene.eui_of(device).hex()).aupdate(
+        may_roam=False, updated_at=datetime.now(UTC)
+    )
+    await scene.store.reload()
+    scene.air.failures = [TransmitError.TOO_LATE] * 2
+    downlink = await put(scene, device, b"off")
+    await settled(scene, downlink, "failed")
+    assert (downlink.gateway, downlink.peer) == (GATEWAY.hex(), "")
+
+
+async def test_class_c_is_not_sent_again_after_silence(scene: Scene) -> None:
+    device = await _class_c(scene)
+    await scene.send(device.uplink(b"\x01", 1), by={GATEWAY: 5.0, OTHER: 3.0})
+    scene.air.failures = [TransmitError.NO_CONFIRMATION] * 2
+    downlink = await put(scene, device, b"on")
+    await settled(scene, downlink, "failed")
+    assert await state_of(scene, downlink) == ("failed", "no_confirmation", 2)
+    assert [one.transmission.gateway for one in scene.air.sent] == [GATEWAY, GATEWAY]
+
+
+async def test_class_c_fails_with_what_the_last_gateway_said(scene: Scene) -> None:
+    device = await _class_c(scene)
+    await scene.send(device.uplink(b"\x01", 1), by={GATEWAY: 5.0, OTHER: 3.0})
+    scene.air.failures = [TransmitError.DUTY_CYCLE, TransmitError.GATEWAY_OFFLINE] * 2
+    downlink = await put(scene, device, b"on")
+    await settled(scene, downlink, "failed")
+    assert await state_of(scene, downlink) == ("failed", "gateway_offline", 2)
+    assert (downlink.gateway, payloads(scene)) == (OTHER.hex(), [])
+
+
+async def test_class_c_is_not_handed_on_after_its_time(scene: Scene) -> None:
+    device = await _class_c(scene)
+    await scene.send(device.uplink(b"\x01", 1), by={GATEWAY: 5.0, OTHER: 3.0})
+    scene.air.failures, scene.air.delay_s = [TransmitError.DUTY_CYCLE], 0.6
+    row = await scene.row(device)
+    downlink = await sync_to_async(enqueue)(
+        SYSTEM, row, b"on", port=3, expires_at=datetime.now(UTC) + timedelta(seconds=0.5)
+    )
+    await scene.store.reload()
+    scene.network.wake()
+    await until(lambda: scene.air.sent)
+    await settled(scene, downlink, "failed")
+    assert [one.transmission.gateway for one in scene.air.sent] == [GATEWAY]
+
+
+async def test_gateways_that_heard_earlier_come_after_those_of_now_and_survive_a_restart(
+    scene: Scene, start: Start
+) -> None:
+    device = await _class_c(scene)
+    await scene.send(device.uplink(b"\x01", 1), by={GATEWAY: 5.0, OTHER: 3.0})
+    await scene.send(device.uplink(b"\x02", 1), by={THIRD: 1.0})
+    async with start(scene) as again:
+        session = again.store.directory.devices[scene.eui_of(device)].session
+        assert session is not None
+        assert session.places == [(THIRD, ""), (GATEWAY, ""), (OTHER, "")]
+        again.air.failures = [TransmitError.GATEWAY_OFFLINE]
+        downlink = await put(again, device, b"on")
+        await settled(again, downlink, "sent")
+        assert downlink.gateway == GATEWAY.hex()
+
+
+async def test_a_group_is_reached_by_the_next_best_gateway_of_a_member(scene: Scene) -> None:
+    devices = [await _class_c(scene), await _class_c(scene)]
+    await scene.send(devices[0].uplink(b"\x01", 1), by={GATEWAY: 5.0, THIRD: 3.0})
+    await scene.send(devices[1].uplink(b"\x01", 1), by={OTHER: 5.0, THIRD: 3.0})
+    rows = [await scene.row(device) for device in devices]
+    group = await sync_to_async(create_group)(
+        SYSTEM, scene.world.municipality, "Leuchten", dev_addr="00fe0001", key=(b"m" * 16).hex(), devices=rows
+    )
+    scene.air.failures = [TransmitError.DUTY_CYCLE]
+    downlink = await sync_to_async(enqueue_group)(SYSTEM, group, b"on", port=200)
+    await scene.store.reload()
+    scene.network.wake()
+    await settled(scene, downlink, "sent")
+    assert [one.transmission.gateway for one in scene.air.sent] == [GATEWAY, THIRD, OTHER]
+    assert (downlink.detail, downlink.gateway) == ("2 of 3 gateways", THIRD.hex())
 
 
 async def put_for(scene: Scene, dev_eui: str, payload: bytes) -> Downlink:

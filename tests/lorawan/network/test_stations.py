@@ -11,6 +11,7 @@ from quartier.cities.rules import SYSTEM
 from quartier.engines.pools import Pool
 from quartier.lorawan import domain
 from quartier.lorawan.domain import LoraError
+from quartier.lorawan.domain.stations import Roll, StationState, station_state
 from quartier.lorawan.gateways.cups import NOTHING, Report, answer
 from quartier.lorawan.models import Gateway
 from quartier.lorawan.store.gateways import GatewayList
@@ -24,6 +25,10 @@ AUTHORITY = Authority("Stations")
 
 def _gateway(world: World) -> Gateway:
     return domain.save_gateway(SYSTEM, world.municipality, GATEWAY.hex(), name="Turm", protocol="station")
+
+
+async def _state() -> StationState:
+    return station_state(await Gateway.objects.aget())
 
 
 class Station:
@@ -41,11 +46,13 @@ class Station:
         """Once, as it signs in now; what is offered is installed, and used from the next sign-in on."""
         report = Report(
             router="::1", cups_uri=self.cups_uri, lns_uri=self.lns_uri, cups_checksum=self.checksum,
-            lns_checksum=self.checksum,
+            lns_checksum=self.checksum, station="2.0.6", package="1.4\0", keys=[7],
         )  # fmt: skip
         wanted = await self.gateways.wanted(GATEWAY, report)
         assert wanted is not None
-        packed = answer(report, wanted, signed_in_with=hashlib.sha256(self.token.encode()).digest())
+        said = answer(report, wanted, signed_in_with=hashlib.sha256(self.token.encode()).digest())
+        await self.gateways.answered(GATEWAY, report, said.given)
+        packed = said.packed()
         self.nothing = packed == NOTHING
         parts = take_apart(packed)
         self.cups_uri, self.lns_uri = parts.cups_uri or self.cups_uri, parts.lns_uri or self.lns_uri
@@ -82,9 +89,12 @@ async def test_token_is_rolled_without_a_moment_in_which_none_holds(world: World
     assert (station.cups_uri, station.lns_uri, station.offered) == (
         "https://c.example:443", "wss://l.example:443", "",
     )  # fmt: skip
+    assert (await _state()).given == ("cups_uri", "lns_uri")
     await sync_to_async(domain.roll_station_token)(SYSTEM, gateway)
     assert await station.signs_in(first)
+    assert (await _state()).roll is Roll.WAITING
     await station.asks()
+    assert (await _state()).roll is Roll.GIVEN
     second = station.offered
     assert second not in ("", first)
     # The Station came back with the old one all the same: the new one is offered again.
@@ -96,6 +106,15 @@ async def test_token_is_rolled_without_a_moment_in_which_none_holds(world: World
     assert not await station.signs_in(first)
     await station.asks()
     assert station.nothing
+    state = await _state()
+    assert (state.roll, state.given) == (Roll.DONE, ("cups_credentials", "lns_credentials"))
+    assert (state.station, state.package, state.keys) == ("2.0.6", "1.4", 1)
+    assert (state.lns_uri_there, state.cups_uri_there) == ("wss://l.example:443", "https://c.example:443")
+    assert state.rolled_at is not None
+    assert state.given_at is not None
+    assert state.roll_done_at is not None
+    assert state.asked_at is not None
+    assert state.rolled_at < state.given_at < state.roll_done_at < state.asked_at
     stored = await Gateway.objects.aget()
     assert second not in str(stored.settings)
     assert stored.credentials == [hashlib.sha256(second.encode()).hexdigest()]

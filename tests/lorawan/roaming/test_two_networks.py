@@ -198,6 +198,38 @@ async def test_class_c_downlink_crosses_the_border(border: Border, scene: Scene)
     assert rows[0][1]["key"] == rows[1][1]["key"]
 
 
+async def test_class_c_downlink_crosses_the_border_where_our_own_gateway_refuses(
+    border: Border, scene: Scene
+) -> None:
+    await border.connect()
+    profile = await scene.profile_of("c", name="C", adr=False, status_interval_s=0, device_class="C")
+    device = await scene.abp(profile=profile, device_class="C")
+    emission = device.uplink(b"\x01", 7)
+    border.schwerte.hear(emission, {OURS: 8.0})
+    border.dortmund.hear(emission, {THEIRS: 3.0})
+    await until(lambda: border.schwerte.roaming.exchanges.roams(0x00E2_0001))
+    await border.idle()
+    # The neighbour's copy was late; it says who else can send.
+    session = scene.store.directory.devices[scene.eui_of(device)].session
+    assert session is not None
+    await until(lambda: [peer for _, peer in session.places] == ["", "dortmund"])
+    border.schwerte.sky.failures = [TransmitError.DUTY_CYCLE]
+    downlink = await sync_to_async(enqueue)(SYSTEM, await scene.row(device), b"on", port=9)
+    await scene.store.reload()
+    border.schwerte.network.wake()
+    await until(lambda: border.dortmund.sky.heard)
+    (sent,) = border.dortmund.sky.sent
+    assert (sent.gateway, sent.windows[0].delay_s) == (THEIRS, None)
+    await until(lambda: len([one for one in scene.lines() if one.direction == "down"]) == 2)
+    assert [(one.outcome, one.gateways[0].peer) for one in scene.lines() if one.direction == "down"] == [
+        ("duty_cycle", ""),
+        ("ok", "dortmund"),
+    ]
+    await scene.store.queue.write()
+    await downlink.arefresh_from_db()
+    assert (downlink.state, downlink.peer) == ("sent", "dortmund")
+
+
 async def test_lorawan_1_1_device_crosses_the_border(border: Border, scene: Scene) -> None:
     await border.connect()
     profile = await scene.profile_of("v11", name="1.1", adr=False, status_interval_s=0, mac_version="1.1.0")

@@ -6,19 +6,29 @@ from datetime import datetime
 from typing import Final
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
 from quartier.desk import radio_frames, words, words_radio
 from quartier.desk.queries.radio.gateways import is_online
 from quartier.desk.templatetags.desk import badge
+from quartier.lorawan.domain.stations import Roll
 from quartier.lorawan.models import Downlink, Gateway
 from quartier.lorawan.models_roaming import RoamingAgreement
 from quartier.twin.units import display_number
 
 register = template.Library()
+
+_ROLLS: Final = {
+    Roll.NEVER: ("info", gettext_lazy("kein Wechsel im Gang")),
+    Roll.WAITING: ("warning", gettext_lazy("wartet auf die Station")),
+    Roll.GIVEN: ("warning", gettext_lazy("noch nicht benutzt")),
+    Roll.DONE: ("success", gettext_lazy("gewechselt")),
+}
 
 _DOWNLINK_STATES: Final = {
     Downlink.State.QUEUED: "info",
@@ -52,6 +62,19 @@ def downlink_state(downlink: Downlink) -> SafeString:
     return badge(_DOWNLINK_STATES.get(Downlink.State(downlink.state), "info"), downlink.get_state_display())
 
 
+@register.simple_tag
+def roll_state(roll: Roll) -> SafeString:
+    """Badge: how far a new token of a Basics Station has come."""
+    kind, text = _ROLLS[roll]
+    return badge(kind, str(text))
+
+
+@register.filter
+def station_part(name: str) -> str:
+    """What a Basics Station was given, in words."""
+    return str(words_radio.STATION_PARTS.get(name, name))
+
+
 @register.filter
 def failure_words(code: str) -> words.Words:
     """Why a downlink failed, in words."""
@@ -70,10 +93,31 @@ def eui(value: bytes | memoryview | None) -> str:
     return bytes(value).hex() if value is not None else ""
 
 
+@register.simple_tag
+def gateway_link(value: bytes | memoryview, peer: str) -> SafeString | str:
+    """A gateway by its name, linked; a peer's by the peer's key, because its EUI says nothing to anybody here."""
+    number = bytes(value).hex()
+    if peer:
+        return format_html(
+            '{}<span class="desk-detail desk-mono">{}</span>', _("Partnernetz %s") % peer, number
+        )
+    name = Gateway.objects.filter(eui=number).values_list("name", flat=True).first()
+    if name is None:
+        return number
+    return format_html('<a href="{}">{}</a>', reverse("desk:radio-gateway", args=[number]), name)
+
+
 @register.filter
 def megahertz(frequency_hz: int | str) -> str:
     """A frequency."""
     return radio_frames.frequency_text(int(frequency_hz))
+
+
+@register.filter
+def sub_band(name: str) -> str:
+    """A piece of the band by its limits in MHz, such as 868–868.6."""
+    point = "." if (get_language() or "de").startswith("en") else ","
+    return f"{name.replace('.', point)}\u00a0MHz"
 
 
 @register.filter
@@ -98,6 +142,12 @@ def decibel(value: float | None) -> str:
 def data_class(name: str) -> str:
     """What of a frame is shared, in words."""
     return str(words_radio.DATA_CLASSES.get(name, name))
+
+
+@register.filter
+def ledger_result(code: str) -> str:
+    """Why a frame does not count, in words."""
+    return words_radio.ledger_result(code)
 
 
 @register.filter

@@ -22,7 +22,7 @@ from quartier.lorawan.domain.downlinks import (
 from quartier.lorawan.domain.errors import LoraError
 from quartier.lorawan.domain.gateways import make_token, save_gateway, set_disabled
 from quartier.lorawan.domain.profiles import save_profile
-from quartier.lorawan.domain.stations import roll_station_token, set_station
+from quartier.lorawan.domain.stations import roll_station_token, set_station, station_state
 from quartier.lorawan.domain.transfer import export_devices, import_devices
 
 __all__ = [
@@ -47,4 +47,5 @@ __all__ = [
     "set_disabled",
     "set_members",
     "set_station",
+    "station_state",
 ]

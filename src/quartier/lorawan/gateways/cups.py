@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from zlib import crc32
@@ -33,12 +33,12 @@ log = structlog.get_logger(__name__)
 
 LARGEST_REQUEST: Final = 16 * 1024
 LARGEST_UPDATE: Final = 64 * 1024 * 1024
+LONGEST_URI: Final = 127  # Station's buffer; the format would take 255
 NOTHING: Final = bytes(14)
 _PROTOCOL: Final = GatewayProtocol.STATION
 _NO_CERTIFICATE: Final = bytes(4)
 _MOST_KEYS: Final = 16
 _READ_S: Final = 10
-_LONGEST_URI: Final = 127  # Station's buffer; the format would take 255
 
 
 class CupsError(ValueError):
@@ -145,8 +145,8 @@ class Wanted:
 
     def __post_init__(self) -> None:
         for name, uri in (("cups_uri", self.cups_uri), ("lns_uri", self.lns_uri)):
-            if not uri.isascii() or len(uri) > _LONGEST_URI:
-                raise CupsError(f"{name}: at most {_LONGEST_URI} ASCII characters")
+            if not uri.isascii() or len(uri) > LONGEST_URI:
+                raise CupsError(f"{name}: at most {LONGEST_URI} ASCII characters")
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,8 +177,47 @@ def parse(body: bytes) -> tuple[Eui, Report]:
         raise CupsError(str(error)[:160]) from None
 
 
-def answer(report: Report, wanted: Wanted, *, signed_in_with: bytes) -> bytes:
-    """The update as CUPS packs it; ``NOTHING`` where all is as wanted.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a Station is given; empty where it stays as it is."""
+
+    cups_uri: bytes = b""
+    lns_uri: bytes = b""
+    cups_credentials: bytes = field(default=b"", repr=False)
+    lns_credentials: bytes = field(default=b"", repr=False)
+    signature: bytes = b""
+    update: bytes = field(default=b"", repr=False)
+
+    def packed(self) -> bytes:
+        """As CUPS sends it; ``NOTHING`` where all stays as it is."""
+        return b"".join(
+            (
+                struct.pack("<B", len(self.cups_uri)),
+                self.cups_uri,
+                struct.pack("<B", len(self.lns_uri)),
+                self.lns_uri,
+                struct.pack("<H", len(self.cups_credentials)),
+                self.cups_credentials,
+                struct.pack("<H", len(self.lns_credentials)),
+                self.lns_credentials,
+                struct.pack("<I", len(self.signature)),
+                self.signature,
+                struct.pack("<I", len(self.update)),
+                self.update,
+            )
+        )
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the parts that are not empty."""
+        return [name for name in PARTS if getattr(self, name)]
+
+
+PARTS: Final = ("cups_uri", "lns_uri", "cups_credentials", "lns_credentials", "update")
+
+
+def answer(report: Report, wanted: Wanted, *, signed_in_with: bytes) -> Answer:
+    """What has to change at the Station.
 
     ``signed_in_with`` is the digest of the credential of this request: new credentials for CUPS that were installed but
     not used are sent again.
@@ -191,24 +230,14 @@ def answer(report: Report, wanted: Wanted, *, signed_in_with: bytes) -> bytes:
     lns_blob = b""
     if lns is not None and (report.lns_checksum != lns.checksum or wanted.lns_credentials_unused):
         lns_blob = lns.packed()
-    cups_uri = _uri(wanted.cups_uri, report.cups_uri)
-    lns_uri = _uri(wanted.lns_uri, report.lns_uri)
     signature, data = _update(wanted.update, report)
-    return b"".join(
-        (
-            struct.pack("<B", len(cups_uri)),
-            cups_uri,
-            struct.pack("<B", len(lns_uri)),
-            lns_uri,
-            struct.pack("<H", len(cups_blob)),
-            cups_blob,
-            struct.pack("<H", len(lns_blob)),
-            lns_blob,
-            struct.pack("<I", len(signature)),
-            signature,
-            struct.pack("<I", len(data)),
-            data,
-        )
+    return Answer(
+        cups_uri=_uri(wanted.cups_uri, report.cups_uri),
+        lns_uri=_uri(wanted.lns_uri, report.lns_uri),
+        cups_credentials=cups_blob,
+        lns_credentials=lns_blob,
+        signature=signature,
+        update=data,
     )
 
 
@@ -233,6 +262,9 @@ class Stations(Protocol):
 
     async def wanted(self, eui: Eui, report: Report) -> Wanted | None:
         """What this Station should have, after it reported; None where nothing is kept for it."""
+
+    async def answered(self, eui: Eui, report: Report, given: Sequence[str]) -> None:
+        """A Station asked and is given these parts of an :class:`Answer`."""
 
 
 class CupsServer:
@@ -267,8 +299,9 @@ class CupsServer:
             status={"package": (report.package or "")[:80]},
         )
         wanted = await self._stations.wanted(eui, report)
-        packed = NOTHING if wanted is None else answer(report, wanted, signed_in_with=credential)
-        return web.Response(body=packed, content_type="application/octet-stream")
+        said = Answer() if wanted is None else answer(report, wanted, signed_in_with=credential)
+        await self._stations.answered(eui, report, said.given)
+        return web.Response(body=said.packed(), content_type="application/octet-stream")
 
 
 async def _read(request: web.Request) -> bytes:

@@ -15,7 +15,7 @@ from quartier.lorawan import metrics
 from quartier.lorawan.frames.errors import FrameError
 from quartier.lorawan.frames.phy import Data, JoinRequest, Proprietary, RejoinRequest, parse
 from quartier.lorawan.frames.regions import REGIONS
-from quartier.lorawan.network import lines
+from quartier.lorawan.network import lines, mac_layer
 from quartier.lorawan.network.collector import WINDOW_S, Collector, Frame
 from quartier.lorawan.network.counters import Meaning
 from quartier.lorawan.network.identify import identify
@@ -24,7 +24,7 @@ from quartier.lorawan.network.outcome import Foreign, Outcome
 from quartier.lorawan.network.sender import PRIORITY_URGENT, Sender
 from quartier.lorawan.network.standing import Standing
 from quartier.lorawan.network.uplinks import Uplinks
-from quartier.lorawan.sessions import Device
+from quartier.lorawan.sessions import Device, Place
 from quartier.lorawan.store import Store
 from quartier.lorawan.types import Discarded, Eui, Reception, Transmitter
 
@@ -104,9 +104,24 @@ class Network:
         try:
             if len(self._tasks) >= _MOST_TASKS:
                 raise OverflowError("too many frames are being worked off")
-            self._collector.add(reception)
+            if not self._collector.add(reception):
+                self._heard_late(reception)
         except OverflowError:
             metrics.FRAMES.labels(Discarded.RATE_LIMITED).inc()
+
+    def _heard_late(self, reception: Reception) -> None:
+        """A copy that a slow network brought: at least it says who can send to a device that listens always."""
+        frame = self._collector.find(reception.phy)
+        if frame is not None:
+            place = (reception.gateway, reception.peer)
+            # The first copies may still be worked off.
+            frame.wait().add_done_callback(lambda settled: self._know_place(place, settled.result()))
+
+    def _know_place(self, place: Place, outcome: Outcome) -> None:
+        device = self._store.directory.devices.get(outcome.device) if outcome.device is not None else None
+        session = device.session if device is not None and outcome.accepted else None
+        if session is not None and session.up == outcome.uplink_counter and mac_layer.is_class_c(session):
+            session.know_place(place)
 
     async def outcome(self, phy: bytes) -> Outcome:
         """What became of a frame that was received a moment ago; waits until that is known.

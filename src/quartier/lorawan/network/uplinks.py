@@ -117,7 +117,12 @@ class Uplinks:
             # Downlink counters go on: a device takes larger ones, and none may be used twice.
             session.delivered, session.history = -1, b""
         session.up = match.counter
-        session.seen_at, session.gateway, session.peer = best.received_at, best.gateway, best.peer
+        session.seen_at = best.received_at
+        # Only who listens always is sent something long after it spoke.
+        if mac_layer.is_class_c(session):
+            session.remember_places((one.gateway, one.peer) for one in receptions)
+        else:
+            session.gateway, session.peer = best.gateway, best.peer
         session.history = adr.remember(session.history, match.counter, best.snr_db)
         clear = open_data(session.keys, data, match.counter)
         commands = mac.parse(clear.payload if clear.port == 0 else clear.options, uplink=True).commands

@@ -37,10 +37,11 @@ _SAVE = """
 UPDATE lorawan_session s SET
     uplink_counter = v.up, network_downlink_counter = v.nd, application_downlink_counter = v.ad,
     delivered_counter = v.delivered, writer = %(me)s,
-    gateway = decode(v.gateway, 'hex'), peer = v.peer, last_uplink_at = v.seen, mac = coalesce(v.mac, s.mac)
+    gateway = decode(v.gateway, 'hex'), peer = v.peer, last_uplink_at = v.seen, mac = coalesce(v.mac, s.mac),
+    others = coalesce(v.others, s.others)
 FROM json_to_recordset(%(rows)s::text::json)
      AS v(id bigint, up bigint, nd bigint, ad bigint, old_up bigint, old_nd bigint, old_ad bigint, delivered bigint,
-          gateway text, peer text, seen timestamptz, mac jsonb)
+          gateway text, peer text, seen timestamptz, mac jsonb, others jsonb)
 WHERE s.id = v.id
   AND ((s.uplink_counter, s.network_downlink_counter, s.application_downlink_counter) = (v.old_up, v.old_nd, v.old_ad)
        OR s.writer = %(me)s AND (s.uplink_counter, s.network_downlink_counter, s.application_downlink_counter)
@@ -85,6 +86,7 @@ class _Row(msgspec.Struct, gc=False):
     peer: str
     seen: datetime | None
     mac: msgspec.Raw | None
+    others: list[tuple[str, str]] | None
 
 
 _encoder = msgspec.json.Encoder()
@@ -235,9 +237,12 @@ class Counters:
         for save in batch:
             s = save.session
             mac = msgspec.Raw(s.mac_json().encode()) if s.mac_changed else None
-            s.mac_changed = False
+            others = [(eui.hex(), peer) for eui, peer in s.others] if s.others_changed else None
+            s.mac_changed = s.others_changed = False
             gateway = s.gateway.hex() if s.gateway is not None else None
-            rows.append(_Row(s.id, *s.counters, *s.saved, s.delivered, gateway, s.peer, s.seen_at, mac))
+            rows.append(
+                _Row(s.id, *s.counters, *s.saved, s.delivered, gateway, s.peer, s.seen_at, mac, others)
+            )
         return _encoder.encode(rows).decode()
 
     async def _execute(

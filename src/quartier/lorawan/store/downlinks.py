@@ -40,7 +40,7 @@ WHERE d.id = v.id AND d.state IN ('queued', 'sending', 'sent')
 _GROUPS: Final = """
 SELECT g.id, m.slug, g.dev_addr, g.sealed_keys, g.frequency_hz, g.data_rate, g.active,
        array(SELECT d.dev_eui FROM lorawan_multicastgroup_devices l JOIN lorawan_loradevice d ON d.id = l.loradevice_id
-             WHERE l.multicastgroup_id = g.id AND d.active)
+             WHERE l.multicastgroup_id = g.id AND d.active ORDER BY d.id)
 FROM lorawan_multicastgroup g JOIN cities_municipality m ON m.id = g.municipality_id
 WHERE %(all)s OR m.slug = ANY(%(municipalities)s)
 """

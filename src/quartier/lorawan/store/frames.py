@@ -1,7 +1,7 @@
 """The frame log: every frame that was heard or sent, and what became of it; and per gateway and hour how many.
 
 Lines wait in memory and are copied in batches, apart from the counters: a log that is slow must not delay a device. In
-a flood, or while PostgreSQL is away, the oldest lines are dropped and counted.
+a flood, or while PostgreSQL is away, the oldest lines are dropped and counted. Each day is a partition of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
+from quartier.engines.partitions import Partitions, Period
 from quartier.engines.pools import Pool
+
+log = structlog.get_logger(__name__)
 
 SUBJECT: Final = "lorawan.frames"
 """NATS subject, with the municipality behind it: new lines of the frame log, as a JSON array."""
+DAYS: Final = Partitions("lorawan_frame", by="day")
 _KEPT_LINES: Final = 20_000
 _COPY: Final = (
     "COPY lorawan_frame (at, municipality_id, device_id, dev_eui, dev_addr, direction, kind, outcome, counter, port,"
@@ -86,6 +94,7 @@ class FrameLog:
         self._live: deque[Line] = deque(maxlen=2000)
         self._hours: dict[tuple[bytes, datetime], Hour] = {}
         self._hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        self._days: set[Period] = set()
         self.dropped = 0
 
     def add(self, line: Line) -> None:
@@ -123,32 +132,17 @@ class FrameLog:
         if not self._lines:
             return 0
         batch = [self._lines.popleft() for _ in range(len(self._lines))]
+        days = {DAYS.of(line.at) for line in batch}
         try:
-            async with (
-                self._pool.connection() as connection,
-                connection.cursor() as cursor,
-                cursor.copy(_COPY) as copy,
-            ):
-                for line in batch:
-                    await copy.write_row(
-                        (
-                            line.at,
-                            municipalities.get(line.municipality),
-                            line.device_id,
-                            line.dev_eui,
-                            int(line.dev_addr, 16) if line.dev_addr else None,
-                            line.direction,
-                            line.kind,
-                            line.outcome,
-                            line.counter,
-                            line.port,
-                            line.size,
-                            line.data_rate,
-                            line.frequency_hz,
-                            _encoder.encode(line.gateways).decode(),
-                            _encoder.encode(line.detail).decode(),
-                        )
-                    )
+            async with self._pool.connection() as connection:
+                await self._make(connection, days)
+                try:
+                    await _copy(connection, batch, municipalities)
+                except psycopg.errors.CheckViolation:
+                    # Retention dropped a day since we made it.
+                    self._days.clear()
+                    await self._make(connection, days)
+                    await _copy(connection, batch, municipalities)
         except BaseException:
             room = _KEPT_LINES - len(self._lines)
             self.dropped += max(0, len(batch) - room)
@@ -175,11 +169,44 @@ class FrameLog:
                 self._hours[key] = one
             raise
 
-    async def drop_before(self, days: int) -> None:
-        """Retention: forget lines older than so many days."""
+    async def _make(self, connection: AsyncConnection[TupleRow], days: set[Period]) -> None:
+        if missing := days - self._days:
+            await DAYS.create(connection, missing)
+            self._days |= missing
+
+    async def keep(self, days: int) -> None:
+        """Make the next days, and drop those that are over since so many days. Raises psycopg errors."""
+        now = datetime.now(UTC)
         async with self._pool.connection() as connection:
-            await connection.execute(
-                "DELETE FROM lorawan_frame WHERE at < %s", [datetime.now(UTC) - timedelta(days=days)]
+            await DAYS.create_ahead(connection, now=now)
+            for day in await DAYS.drop_before(connection, now - timedelta(days=days)):
+                self._days.discard(day)
+                log.info("radio.frames_dropped", day="-".join(f"{part:02d}" for part in day))
+
+
+async def _copy(
+    connection: AsyncConnection[TupleRow], batch: Sequence[Line], municipalities: Mapping[str, int]
+) -> None:
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for line in batch:
+            await copy.write_row(
+                (
+                    line.at,
+                    municipalities.get(line.municipality),
+                    line.device_id,
+                    line.dev_eui,
+                    int(line.dev_addr, 16) if line.dev_addr else None,
+                    line.direction,
+                    line.kind,
+                    line.outcome,
+                    line.counter,
+                    line.port,
+                    line.size,
+                    line.data_rate,
+                    line.frequency_hz,
+                    _encoder.encode(line.gateways).decode(),
+                    _encoder.encode(line.detail).decode(),
+                )
             )
 
 

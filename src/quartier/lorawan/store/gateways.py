@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ SELECT g.eui, m.slug, g.name, g.protocol, g.disabled, g.private, g.lon, g.lat, g
 FROM lorawan_gateway g JOIN cities_municipality m ON m.id = g.municipality_id
 """
 _SIGNED_IN: Final = """
-UPDATE lorawan_gateway SET credentials = jsonb_build_array(%(used)s::text)
+UPDATE lorawan_gateway SET credentials = jsonb_build_array(%(used)s::text),
+       cups = cups || jsonb_build_object('signed_in_at', now())
 WHERE eui = %(eui)s AND jsonb_array_length(credentials) > 1 AND credentials ->> -1 = %(used)s
 """
 _SEEN: Final = """
@@ -29,6 +31,7 @@ UPDATE lorawan_gateway g SET last_seen_at = v.seen_at, status = v.status::jsonb
 FROM unnest(%(eui)s::text[], %(seen_at)s::timestamptz[], %(status)s::text[]) AS v(eui, seen_at, status)
 WHERE g.eui = v.eui
 """
+_LONGEST_TOLD: Final = 127
 _encoder = msgspec.json.Encoder()
 
 
@@ -98,6 +101,28 @@ class GatewayList:
             lns_credentials_unused=credentials > 1,
         )
 
+    async def answered(self, eui: Eui, report: Report, given: Sequence[str]) -> None:
+        """Keep what a Station said of itself and what it was given, for pages. Raises psycopg errors."""
+        now = datetime.now(UTC).isoformat()
+        told: dict[str, Any] = {
+            "asked_at": now,
+            "station": _said(report.station),
+            "model": _said(report.model),
+            "package": _said(report.package),
+            "cups_uri": _said(report.cups_uri),
+            "lns_uri": _said(report.lns_uri),
+            "keys": len(report.keys or ()),
+        }
+        if given:
+            told |= {"given": list(given), "given_at": now}
+        if "lns_credentials" in given:
+            told["credentials_given_at"] = now
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "UPDATE lorawan_gateway SET cups = cups || %s::text::jsonb WHERE eui = %s",
+                [_encoder.encode(told).decode(), eui.hex()],
+            )
+
     async def reload(self) -> list[Eui]:
         """Bring memory up to date; returns the gateways that were changed or removed. Raises psycopg errors."""
         async with self._pool.connection() as connection:
@@ -128,6 +153,11 @@ class GatewayList:
                         "status": [_encoder.encode(status).decode() for _, _, status in seen],
                     },
                 )
+
+
+def _said(text: str | None) -> str:
+    """As a Station sent it; PostgreSQL keeps no NUL in a text."""
+    return (text or "").replace("\0", "")[:_LONGEST_TOLD]
 
 
 def _gateway(row: Sequence[Any]) -> Gateway:

@@ -38,7 +38,8 @@ FROM lorawan_loradevice d
 """
 _SESSIONS: Final = """
 SELECT s.id, d.dev_eui, s.dev_addr, s.mac_version, s.sealed_keys, s.pending, s.uplink_counter, s.delivered_counter,
-       s.network_downlink_counter, s.application_downlink_counter, s.mac::text, s.gateway, s.peer, s.last_uplink_at
+       s.network_downlink_counter, s.application_downlink_counter, s.mac::text, s.gateway, s.peer, s.last_uplink_at,
+       s.others
 FROM lorawan_session s JOIN lorawan_loradevice d ON d.id = s.device_id
 """
 
@@ -181,6 +182,7 @@ async def sessions(
                     mac=row[10],
                     gateway=row[11],
                     peer=_interned(row[12]),
+                    others=[(bytes.fromhex(eui), _interned(peer)) for eui, peer in row[14] or ()],
                     seen_at=row[13],
                 )
             )

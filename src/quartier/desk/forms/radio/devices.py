@@ -192,7 +192,9 @@ class DeviceForm(_Refusing):
     description = forms.CharField(
         label=_("Beschreibung"), required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3})
     )
-    profile = forms.ModelChoiceField(label=_("Geräteprofil"), queryset=DeviceProfile.objects.none())
+    profile = forms.ModelChoiceField(
+        label=_("Geräteprofil"), queryset=DeviceProfile.objects.none(), empty_label=_("bitte wählen")
+    )
     device_type = forms.ModelChoiceField(
         label=_("Gerätetyp"),
         queryset=DeviceType.objects.none(),

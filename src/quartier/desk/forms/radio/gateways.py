@@ -64,8 +64,8 @@ class GatewayForm(DeskForm):
         empty_label=_("die Stadt"),
     )
     place = forms.CharField(label=_("Ort in Worten"), required=False, max_length=200)
-    lon = forms.FloatField(label=_("Länge"), required=False, min_value=-180, max_value=180)
-    lat = forms.FloatField(label=_("Breite"), required=False, min_value=-90, max_value=90)
+    lon = forms.FloatField(label=_("Länge in Grad"), required=False, min_value=-180, max_value=180)
+    lat = forms.FloatField(label=_("Breite in Grad"), required=False, min_value=-90, max_value=90)
     altitude_m = forms.FloatField(
         label=_("Höhe über NHN in m"), required=False, min_value=-500, max_value=9000
     )

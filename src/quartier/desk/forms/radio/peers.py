@@ -56,24 +56,53 @@ class PeerForm(_Refusing):
         max_length=300,
         help_text=_("Wo das andere Netz Anfragen annimmt: https://…"),
     )
-    asynchronous = forms.BooleanField(label=_("Antworten kommen getrennt"), required=False)
-    role_suffix = forms.BooleanField(label=_("Adresse endet mit der Rolle"), required=False)
-    timeout_s = forms.FloatField(label=_("Geduld in s"), initial=5, min_value=0.1, max_value=60)
-    nsid = forms.CharField(label=_("NSID"), required=False, max_length=20)
+    asynchronous = forms.BooleanField(
+        label=_("Antworten kommen getrennt"),
+        required=False,
+        help_text=_("Das andere Netz antwortet später mit einer eigenen Anfrage an uns (asynchron)."),
+    )
+    role_suffix = forms.BooleanField(
+        label=_("Adresse endet mit der Rolle"),
+        required=False,
+        help_text=_("An die Adresse kommt /fns, /sns oder /hns; manche Netzserver verlangen das."),
+    )
+    timeout_s = forms.FloatField(
+        label=_("Geduld in s"),
+        initial=5,
+        min_value=0.1,
+        max_value=60,
+        help_text=_("So lange warten wir auf eine Antwort."),
+    )
+    nsid = forms.CharField(
+        label=_("NSID"),
+        required=False,
+        max_length=20,
+        help_text=_("Nummer ihres Netzservers, nur bei Backend Interfaces 1.1: sechzehn Zeichen."),
+    )
     join_euis = forms.CharField(
         label=_("JoinEUIs"),
         required=False,
         max_length=2000,
         help_text=_("Einzeln oder als Bereich wie 70b3d57ed0000000/40."),
     )
-    contact = forms.CharField(label=_("Ansprechstelle"), required=False, max_length=300)
+    contact = forms.CharField(
+        label=_("Ansprechstelle"),
+        required=False,
+        max_length=300,
+        help_text=_("Wen Sie dort anrufen oder anschreiben, wenn etwas nicht stimmt."),
+    )
     fingerprints = forms.CharField(
         label=_("Fingerabdruck des Zertifikats"),
         required=False,
         max_length=1000,
         help_text=_("SHA-256, 64 Zeichen. Damit beweist das andere Netz, wer es ist."),
     )
-    subject = forms.CharField(label=_("Name im Zertifikat"), required=False, max_length=200)
+    subject = forms.CharField(
+        label=_("Name im Zertifikat"),
+        required=False,
+        max_length=200,
+        help_text=_("Statt des Fingerabdrucks, wenn eine Zertifizierungsstelle für das Zertifikat bürgt."),
+    )
     authority = forms.CharField(
         label=_("Zertifizierungsstelle (PEM)"),
         required=False,
@@ -92,6 +121,7 @@ class PeerForm(_Refusing):
         label=_("Anmeldung bei ihnen (Authorization)"),
         required=False,
         max_length=2000,
+        help_text=_("Inhalt des Kopfes, den das andere Netz Ihnen gegeben hat, zum Beispiel Bearer …"),
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}, render_value=False),
     )
     certificate = forms.CharField(
@@ -207,9 +237,8 @@ class AgreementForm(_Refusing):
     classes = forms.MultipleChoiceField(
         label=_("Was weitergegeben wird"),
         choices=list(words_radio.DATA_CLASSES.items()),
-        widget=forms.SelectMultiple(attrs={"size": 5}),
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "kern-form-check__checkbox"}),
         initial=list(words_radio.DATA_CLASSES),
-        help_text=_("Mehrere wählen Sie mit der Strg-Taste."),
     )
     gateways = forms.ChoiceField(label=_("Gateways"), choices=RoamingAgreement.Gateways.choices)
     dev_addrs = forms.CharField(

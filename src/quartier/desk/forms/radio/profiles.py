@@ -170,8 +170,8 @@ class MembersForm(_Refusing):
         label=_("Geräte"),
         queryset=LoraDevice.objects.none(),
         required=False,
-        widget=forms.SelectMultiple(attrs={"size": 10}),
-        help_text=_("Nur Geräte der Klasse C. Mehrere wählen Sie mit der Strg-Taste."),
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "kern-form-check__checkbox"}),
+        help_text=_("Nur Geräte der Klasse C."),
     )
 
     def __init__(self, group: MulticastGroup, *args: Any, **kwargs: Any) -> None:

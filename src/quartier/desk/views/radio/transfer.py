@@ -54,7 +54,7 @@ def device_import(request: HttpRequest, actor: Actor) -> HttpResponse:
         "report": report,
         "columns": COLUMNS,
         "errors_slice": f":{ERRORS_SHOWN}",
-        "cities": municipalities(actor, DEVICES),
+        "exported": municipalities(actor, DEVICES),
     }
     failed = bool(form.errors) or (report is not None and bool(report.errors))
     return page(
