@@ -9,6 +9,7 @@ import ipaddress
 import math
 import re
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from quartier.cities.models import Municipality
 from quartier.cities.rules import NOBODY, Actor
 from quartier.cities.tokens import TokenError
-from quartier.interfaces.sensorthings.answers import Refusal
+from quartier.interfaces.sensorthings.answers import Refusal, header
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.sources.grants import Grants
 from quartier.sources.threads import in_thread
@@ -88,10 +89,10 @@ class Observers:
 
 def token_in(request: Request) -> str | None:
     """The token of a request: ``Authorization: Bearer``, or the password of Basic (with any user); None without one."""
-    header = request.headers.get("authorization", "").strip()
-    if not header:
+    text = header(request, b"authorization").strip()
+    if not text:
         return None
-    scheme, _, rest = header.partition(" ")
+    scheme, _, rest = text.partition(" ")
     if scheme.lower() == "bearer" and rest.strip():
         return rest.strip()
     if scheme.lower() == "basic":
@@ -119,12 +120,18 @@ def caller(request: Request, actor: Actor) -> str:
     """Whom limits count for: a person, or else an address (as a hash)."""
     if actor.person_id is not None:
         return f"person {actor.person_id}"
-    peer = request.client.host if request.client else ""
-    forwarded = request.headers.get("x-forwarded-for", "")
-    try:
-        inside = ipaddress.ip_address(peer).is_private
-    except ValueError:
-        inside = False
+    client = request.scope.get("client")
+    peer: str = client[0] if client else ""
+    forwarded = header(request, b"x-forwarded-for")
     # The last entry is the one that the nearest proxy wrote; those before it anybody may have written.
-    address = forwarded.rsplit(",", 1)[-1].strip() if inside and forwarded else peer
+    address = forwarded.rsplit(",", 1)[-1].strip() if forwarded and _is_inside(peer) else peer
     return hashlib.sha256(address.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _is_inside(peer: str) -> bool:
+    """Whether an address is of our own networks, as that of a proxy is."""
+    try:
+        return ipaddress.ip_address(peer).is_private
+    except ValueError:
+        return False
