@@ -6,6 +6,7 @@ The server runs in this process and not in a child of its own, because the super
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
@@ -21,6 +22,10 @@ async def main(stop: asyncio.Event) -> None:
     """Serve until ``stop``."""
     from quartier.asgi import application  # noqa: PLC0415 (needs Django set up)
 
+    # What lives as long as the process is looked through no more: a full collection of everything that Django, the
+    # grammar and the models hold takes 70 ms, in which no request is answered.
+    gc.collect()
+    gc.freeze()
     settings = config()
     server = Server(
         application,
