@@ -161,6 +161,8 @@ async def read(request: Request) -> Response:
         return _answer(request, orjson.dumps(service.document(base_of(request))))
     if path in ("openapi.json", "api"):
         return _answer(request, orjson.dumps(openapi.document(base_of(request))))
+    if path == service.BUSINESS_LOGIC:
+        return _answer(request, service.business_logic(), "text/markdown; charset=utf-8")
     reader: Reader = request.app.state.sensorthings
     asked = await understood(request)
     format_ = asked.options.result_format or "json"
