@@ -26,7 +26,6 @@ django: Any = get_asgi_application()
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute, Mount
 
 from quartier.config import config
@@ -37,7 +36,7 @@ from quartier.engines.pools import async_pool
 from quartier.interfaces.sensorthings import api as sensorthings
 from quartier.interfaces.sensorthings.write.http import writing
 from quartier.portal import live
-from quartier.portal.server import Assets, Connected, LowerCaseHeaders, RequestLimit, SecurityHeaders
+from quartier.portal.server import Around, Assets, Connected, LowerCaseHeaders
 from quartier.sources import api
 
 log = structlog.get_logger(__name__)
@@ -79,9 +78,10 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 routes: list[BaseRoute] = [
+    # First, because routes are tried in their order and this one is asked most often.
+    Mount("/sensorthings", sensorthings.application),
     Mount("/static", Assets()),
     Mount("/api", routes=api.routes, middleware=[Middleware(Connected)]),
-    Mount("/sensorthings", routes=sensorthings.routes),
     Mount("/live", routes=[*live.routes, *desk_live.routes], middleware=[Middleware(Connected)]),
     *health.routes,
     Mount("/", LowerCaseHeaders(django)),
@@ -93,12 +93,11 @@ application = Starlette(
     debug=config().debug,
     middleware=[
         Middleware(
-            SecurityHeaders,
+            Around,
+            maximum=MAXIMUM_REQUEST_BYTES,
             https=config().public_url.startswith("https://"),
             map_style=config().map_style_url,
             sign_in=config().oidc_server,
         ),
-        Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
-        Middleware(RequestLimit, maximum=MAXIMUM_REQUEST_BYTES),
     ],
 )

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -291,9 +292,22 @@ def test_offered_programs_run(address: str, data: DataScene) -> None:
             found[program.key] = run(program)
     first = json.loads(found.pop("curl", '{"value": [1, 2]}'))
     assert len(first["value"]) == 2
-    # All others follow the links to further pages.
+    # Whoever asks for two gets two.
     for printed in found.values():
-        assert len(printed.strip().splitlines()) == len(numbers), printed
+        assert len(printed.strip().splitlines()) == 2, printed
+
+    # Whoever does not say how many gets all, in pages, which are made small here.
+    whole = programs(Question.of("Things?$orderby=name&$select=id,name"), address, "list")
+    pages = {
+        "python": ('"id,name",', '"id,name", "$top": "2",'),
+        "frost": ("for one in", "query = query.top(2)\nfor one in"),
+        "javascript": ('"id,name",', '"id,name", "$top": "2",'),
+    }
+    for program in whole:
+        if program.key in found:
+            assert pages[program.key][0] in program.text
+            printed = run(replace(program, text=program.text.replace(*pages[program.key])))
+            assert len(printed.strip().splitlines()) == len(numbers), printed
     single = programs(Question.of("Things/$count"), address, "text")
     assert [one.key for one in single] == ["curl", "python", "javascript"]
     assert run(single[1]).strip() == str(len(numbers))

@@ -11,12 +11,12 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from quartier.portal import assets, server
-from quartier.portal.server import Assets, Connected, LowerCaseHeaders, RequestLimit, SecurityHeaders
+from quartier.portal.server import Around, Assets, Connected, LowerCaseHeaders
 
 
 def client(app: Starlette) -> httpx.AsyncClient:
@@ -65,7 +65,7 @@ def test_odd_addresses_open_nothing(address: str) -> None:
 async def test_headers_are_added_and_a_views_own_value_wins(https: bool) -> None:
     app = Starlette(
         routes=[Route("/", echo), Route("/own", own_policy)],
-        middleware=[Middleware(SecurityHeaders, https=https)],
+        middleware=[Middleware(Around, https=https)],
     )
     async with client(app) as http:
         plain = await http.get("/")
@@ -85,9 +85,7 @@ async def _django_like(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def test_header_names_of_django_are_understood() -> None:
-    app = Starlette(
-        routes=[Mount("/", LowerCaseHeaders(_django_like))], middleware=[Middleware(SecurityHeaders)]
-    )
+    app = Starlette(routes=[Mount("/", LowerCaseHeaders(_django_like))], middleware=[Middleware(Around)])
     async with client(app) as http:
         response = await http.get("/")
     assert response.headers.get_list("x-content-type-options") == ["nosniff"]
@@ -99,7 +97,7 @@ async def test_request_is_limited_whether_it_states_its_length_or_not(
     size: int, status: int, stated: bool
 ) -> None:
     app = Starlette(
-        routes=[Route("/", echo, methods=["POST"])], middleware=[Middleware(RequestLimit, maximum=1000)]
+        routes=[Route("/", echo, methods=["POST"])], middleware=[Middleware(Around, maximum=1000)]
     )
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -116,7 +114,7 @@ async def test_request_is_limited_whether_it_states_its_length_or_not(
 
 
 async def test_sensorthings_is_refused_in_its_own_form() -> None:
-    app = Starlette(middleware=[Middleware(RequestLimit, maximum=1000)])
+    app = Starlette(middleware=[Middleware(Around, maximum=1000)])
     async with client(app) as http:
         response = await http.post("/sensorthings/v1.1/Things", content=b"x" * 2000)
     assert (response.status_code, response.json()) == (
@@ -127,7 +125,7 @@ async def test_sensorthings_is_refused_in_its_own_form() -> None:
 
 async def test_false_length_does_not_pass() -> None:
     app = Starlette(
-        routes=[Route("/", echo, methods=["POST"])], middleware=[Middleware(RequestLimit, maximum=1000)]
+        routes=[Route("/", echo, methods=["POST"])], middleware=[Middleware(Around, maximum=1000)]
     )
     async with client(app) as http:
         response = await http.post("/", content=b"x" * 2000, headers={"Content-Length": "abc"})
@@ -219,3 +217,53 @@ async def test_whole_application_answers_without_the_bus() -> None:
     assert (live.status_code, api.status_code) == (503, 503)
     assert large.status_code == 413
     assert static_file.headers["content-security-policy"] == server.content_security_policy()
+
+
+async def long_text(_request: Request) -> Response:
+    return PlainTextResponse("x" * 2000)
+
+
+async def events(_request: Request) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        yield b"data: 2\n\n" + b":" * 2000
+
+    return StreamingResponse(pieces(), media_type="text/event-stream")
+
+
+async def pieces_of_text(_request: Request) -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"y" * 500
+
+    return StreamingResponse(pieces(), media_type="text/plain", headers={"Vary": "Cookie"})
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted", "encoding", "vary", "text"),
+    [
+        ("/short", "gzip, br", None, None, "0"),
+        ("/long", "gzip, br", "gzip", "Accept-Encoding", "x" * 2000),
+        ("/long", "br", None, "Accept-Encoding", "x" * 2000),
+        ("/pieces", "gzip", "gzip", "Cookie, Accept-Encoding", "y" * 1500),
+        ("/pieces", "identity", None, "Cookie, Accept-Encoding", "y" * 1500),
+        ("/events", "gzip", None, None, "data: 1\n\ndata: 2\n\n" + ":" * 2000),
+    ],
+)
+async def test_long_answers_are_compressed_for_whoever_can_read_that(
+    path: str, accepted: str, encoding: str | None, vary: str | None, text: str
+) -> None:
+    app = Starlette(
+        routes=[
+            Route("/short", echo),
+            Route("/long", long_text),
+            Route("/pieces", pieces_of_text),
+            Route("/events", events),
+        ],
+        middleware=[Middleware(Around)],
+    )
+    async with client(app) as http:
+        response = await http.get(path, headers={"Accept-Encoding": accepted})
+    found = (response.headers.get("content-encoding"), response.headers.get("vary"), response.text)
+    assert found == (encoding, vary, text)
+    assert response.headers["x-content-type-options"] == "nosniff"

@@ -10,7 +10,7 @@ from rich.markup import escape
 from quartier.cli.common import console, engines, run
 from quartier.config import config
 from quartier.engines import installation
-from quartier.engines.doctor import Finding, check, judge
+from quartier.engines.doctor import Finding, broker, check, judge
 
 _MARKS: Final = {"ok": "[green]ok[/]     ", "note": "[blue]note[/]   ", "problem": "[red]problem[/]"}
 
@@ -34,7 +34,10 @@ def doctor(*, start: bool) -> int:
             from quartier.engines.health import inspect  # noqa: PLC0415 (needs Django set up)
 
             health = run(lambda: inspect(addresses.postgres_url, addresses.nats_url))
-        for finding in judge(health):
+            found = list(judge(health))
+            if health.bus.ok:
+                found += run(lambda: broker(addresses.nats_url, settings))
+        for finding in found:
             problems += _show(finding)
     if problems:
         console.print(f"{problems} {'problem' if problems == 1 else 'problems'}.")

@@ -9,10 +9,30 @@ from quartier.cli import lean  # noqa: F401 (before what it is about)
 
 import asyncio
 
+import structlog
+from nats.errors import Error as NatsError
+
 from quartier.cli.process import run, together
 from quartier.config import config
-from quartier.engines.bus import connect
+from quartier.engines.bus import Bus, bound_mqtt, connect
 from quartier.engines.pools import async_pool
+
+log = structlog.get_logger(__name__)
+
+
+async def _bound(bus: Bus, ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """Limit the broker's store, which exists as soon as the first client of MQTT is there: our own."""
+    either = [asyncio.ensure_future(one.wait()) for one in (ready, stop)]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    for one in either:
+        one.cancel()
+    if not ready.is_set():
+        return
+    try:
+        await bound_mqtt(bus)
+    except (NatsError, TimeoutError) as error:
+        # An external server may not let us; the doctor says so.
+        log.warning("intake.mqtt_unbounded", error=str(error))
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -43,6 +63,7 @@ async def main(stop: asyncio.Event) -> None:
                     "pipeline": pipeline.run(stop),
                     "catalogue": catalogue.listen(pool, facts, stop),
                     "sensorthings": inlet.run(stop),
+                    "bound": _bound(bus, inlet.ready, stop),
                     **tasks(pool, bus, stop, further=topics_of, kept=[inlet.ready]),
                 },
             )

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "users": ("people:users", "People and their roles."),
     "tokens": ("people:tokens", "API tokens."),
     "sources": ("sources:sources", "Outside systems that are read."),
+    "nats-config": ("nats_config:nats_config", "Print what a NATS server of your own needs."),
     "version": ("version:version", "Show the version."),
 }
 

@@ -10,6 +10,7 @@ from quartier.cli import lean  # noqa: F401 (before what it is about)
 # isort: split
 
 import asyncio
+import gc
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
@@ -25,6 +26,10 @@ async def main(stop: asyncio.Event) -> None:
     """Serve until ``stop``."""
     from quartier.asgi import application  # noqa: PLC0415 (needs Django set up)
 
+    # What lives as long as the process is looked through no more: a full collection of everything that Django, the
+    # grammar and the models hold takes 70 ms, in which no request is answered.
+    gc.collect()
+    gc.freeze()
     settings = config()
     server = Server(
         application,

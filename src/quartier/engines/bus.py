@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
+from typing import Final
 
 import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from quartier.config import config
+from quartier.engines.nats import SESSION_HOURS
 
 INBOX = "inbox"
 OBSERVED = "observed"
 _DAY_S = 86_400
+# What the broker keeps for MQTT sessions whose clients are away; the oldest goes first.
+MQTT_MESSAGES: Final = "$MQTT_msgs"
+MQTT_BYTES: Final = 4 * 1024**3
 
 
 @dataclass(slots=True)
@@ -87,3 +93,27 @@ async def connect(url: str = "", *, name: str = "quartier", reconnect: bool = Tr
         ),
     )
     return Bus(nc, js)
+
+
+async def bound_mqtt(bus: Bus) -> bool:
+    """Limit what waits for MQTT sessions whose clients are away; False as long as no client ever connected.
+
+    The server removes a message when every session has acknowledged it, and keeps none that no session wants. But one
+    subscriber that stays away would fill the disk until its session is forgotten, and with it stop the inbox.
+    """
+    try:
+        found = await bus.js.stream_info(MQTT_MESSAGES)
+    except NotFoundError:
+        return False
+    wanted_age_s = (SESSION_HOURS + 1) * 3600
+    # Its JSON as it came: the client's own type would drop settings of newer servers.
+    answer = await bus.nc.request(f"$JS.API.STREAM.INFO.{MQTT_MESSAGES}", b"", timeout=5)
+    settings = json.loads(answer.data)["config"]
+    if found.config.max_bytes != MQTT_BYTES or found.config.max_age != wanted_age_s:
+        settings |= {"max_bytes": MQTT_BYTES, "max_age": wanted_age_s * 10**9, "discard": "old"}
+        answer = await bus.nc.request(
+            f"$JS.API.STREAM.UPDATE.{MQTT_MESSAGES}", json.dumps(settings).encode(), timeout=5
+        )
+        if error := json.loads(answer.data).get("error"):
+            APIError.from_error(error)
+    return True

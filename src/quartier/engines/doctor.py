@@ -5,6 +5,9 @@ Nothing here changes anything, and every check stands alone, so that the first p
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
 import platform
 import shutil
@@ -14,17 +17,27 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
 
 from quartier import __version__
 from quartier.config import Config
 from quartier.engines import installation, nats, postgres, sockets
-from quartier.engines.health import BEHIND_MESSAGES, Health
+from quartier.engines.bus import MQTT_BYTES, MQTT_MESSAGES
+from quartier.engines.health import BEHIND_MESSAGES, Health, connect_once
 from quartier.engines.postgres import EngineError
 from quartier.engines.supervisor import require_free
 
 _LEAST_FREE_BYTES = 2 * 1000**3
 _LEAST_MEMORY_BYTES = 1000**3
+_BROKER_S = 15.0
+_CONFIGURE: Final = (
+    "`quartier nats-config` prints what the server needs; docs/operating.md says how to use it."
+)
 
 Verdict = Literal["ok", "note", "problem"]
 
@@ -249,3 +262,92 @@ def judge(health: Health) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", "Observations", f"the newest was recorded {age:.0f} s ago")
+
+
+async def broker(url: str, settings: Config) -> list[Finding]:
+    """Whether the NATS server at ``url`` does what its configuration has to say; one of our own always does."""
+    try:
+        async with asyncio.timeout(_BROKER_S):
+            connection = await connect_once(url, name="quartier doctor")
+            try:
+                found = [_mappings(await nats.ineffective(connection))]
+                if (store := await _store(connection)) is not None:
+                    found.append(store)
+            finally:
+                await connection.close()
+            if settings.nats_url:
+                found.append(await _sign_in(url))
+                found.append(await _mqtt(settings))
+    except (NatsError, OSError, TimeoutError) as error:
+        return [Finding("problem", "Broker", f"cannot be looked at: {error}", _CONFIGURE)]
+    return found
+
+
+def _mappings(missing: list[str]) -> Finding:
+    if missing:
+        return Finding(
+            "problem",
+            "Subject mappings",
+            f"{len(missing)} are not in effect, such as {missing[0]}",
+            f"SensorThings by MQTT does not work without them. {_CONFIGURE}",
+        )
+    return Finding("ok", "Subject mappings", "are in effect")
+
+
+async def _store(connection: Client) -> Finding | None:
+    """What waits for MQTT clients that are away."""
+    try:
+        info = await connection.jetstream(timeout=2).stream_info(MQTT_MESSAGES)
+    except NotFoundError:
+        return None
+    waiting = f"{info.state.messages:,} messages, {info.state.bytes / 1e6:,.0f} MB, wait for clients"
+    if not 0 < (info.config.max_bytes or -1) <= MQTT_BYTES:
+        return Finding(
+            "problem",
+            "MQTT sessions",
+            f"{waiting}, and nothing limits them",
+            "The role `intake` sets the limit when it starts; its log says why it could not (mqtt_unbounded).",
+        )
+    return Finding("ok", "MQTT sessions", f"{waiting}; at most {MQTT_BYTES / 1024**3:.0f} GiB")
+
+
+async def _sign_in(url: str) -> Finding:
+    """Nobody may come in with a password that was made up.
+
+    Said in the protocol itself (docs.nats.io, "Client Protocol"): the client library would try again and again.
+    """
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
+    try:
+        if json.loads((await reader.readline()).partition(b" ")[2]).get("tls_required"):
+            return Finding("note", "Sign-in at the broker", "was not tried, because the server wants TLS")
+        stranger = {"user": "quartier-doctor", "pass": "wrong", "verbose": False, "pedantic": False}
+        writer.write(b"CONNECT " + json.dumps(stranger).encode() + b"\r\nPING\r\n")
+        said = await reader.readline()
+    except ConnectionError:
+        said = b""
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    if said.startswith(b"PONG"):
+        return Finding(
+            "problem", "Sign-in at the broker", "anybody is let in, and may do anything", _CONFIGURE
+        )
+    return Finding("ok", "Sign-in at the broker", "strangers are refused")
+
+
+async def _mqtt(settings: Config) -> Finding:
+    place = f"{settings.mqtt_host}:{settings.mqtt_port}"
+    try:
+        _, writer = await asyncio.open_connection(settings.mqtt_host, settings.mqtt_port)
+    except OSError as error:
+        return Finding(
+            "problem",
+            "MQTT",
+            f"nobody answers at {place} ({error.strerror})",
+            f"Set mqtt_host and mqtt_port. {_CONFIGURE}",
+        )
+    writer.close()
+    await writer.wait_closed()
+    return Finding("ok", "MQTT", f"answers at {place}")

@@ -8,6 +8,7 @@ its MQTT port may be opened to the outside by a setting.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -20,7 +21,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from quartier.engines.nkeys import Issuer
 from quartier.engines.postgres import EngineError
@@ -32,6 +37,11 @@ _GARBAGE_PERCENT = "40"
 # the topic, so that no client ever receives what another one merely claims.
 INCOMING = "sensorthings.in"
 OUTGOING = "sensorthings.out"
+# What the doctor sends through the mappings instead of an entity set.
+PROBE = "quartier-doctor"
+# How long a session is kept whose client stays away.
+SESSION_HOURS = 168
+PASSWORD_VARIABLE = "$QUARTIER_NATS_PASSWORD"  # noqa: S105 (the name of one)
 _VERSIONS = ("v1//1", "v1//0")  # v1.1 and v1.0 as NATS writes them
 
 
@@ -48,6 +58,79 @@ def _mappings() -> dict[str, str]:
             found[f"{before}{version}.>"] = f"{INCOMING}.{kept}{version}.>"
             found[f"{OUTGOING}.{before}{version}.>"] = f"{kept}{version}.>"
     return found
+
+
+def shared(user: str, password: str, issuer: str) -> dict[str, Any]:
+    """What every server needs that Quartier works with, its own and others: the settings beside ports and folders.
+
+    ``issuer`` is the public key of who answers the auth callout.
+    """
+    return {
+        # The MQTT part of the server wants a name.
+        "server_name": "quartier",
+        "max_payload": 1_048_576,
+        "mappings": _mappings(),
+        "mqtt": {
+            "max_ack_pending": 1024,
+            # What a killed subscriber did not acknowledge is delivered again after this time, not at its return.
+            "ack_wait": "10s",
+            # A session whose client stays away so long is forgotten, and what was kept for it.
+            "consumer_inactive_threshold": f"{SESSION_HOURS}h",
+        },
+        "authorization": {
+            # Seconds for the answer of the auth callout, which may have to wait for the database.
+            "timeout": 5,
+            "users": [{"user": user, "password": password}],
+            "auth_callout": {"issuer": issuer, "auth_users": [user]},
+        },
+    }
+
+
+def configuration(url: str, issuer: str, mqtt_port: int) -> str:
+    """The configuration file of an external server that ``url`` leads to, without its password.
+
+    JSON is a form of NATS' configuration; only a variable of the environment cannot stand in quotes.
+    """
+    user = unquote(urlsplit(url).username or "") or USER
+    settings = shared(user, PASSWORD_VARIABLE, issuer)
+    settings["jetstream"] = {"store_dir": "/var/lib/nats", "sync_interval": "1s"}
+    settings["mqtt"] = {"listen": f"127.0.0.1:{mqtt_port}"} | settings["mqtt"]
+    return json.dumps(settings, indent=2).replace(f'"{PASSWORD_VARIABLE}"', PASSWORD_VARIABLE)
+
+
+async def ineffective(connection: Client) -> list[str]:
+    """Subject mappings that the server behind ``connection`` does not apply, as they are written in its configuration.
+
+    A message is sent through each of them. Nobody takes it for a reading: there is no entity set of that name.
+    """
+    targets = {source: _example(target, source) for source, target in _mappings().items()}
+    token = secrets.token_hex(8)
+    arrived: set[tuple[str, str]] = set()
+
+    async def note(message: Msg) -> None:
+        arrived.add((message.subject, message.data.decode(errors="replace")))
+
+    subscriptions = [await connection.subscribe(target, cb=note) for target in targets.values()]
+    try:
+        for source in targets:
+            await connection.publish(_example(source), f"{token} {source}".encode())
+        await connection.flush(timeout=2)
+        # Behind the answer to the flush everything has arrived; the callbacks run in tasks of their own.
+        await asyncio.sleep(0.1)
+    finally:
+        for one in subscriptions:
+            await one.unsubscribe()
+    return [source for source, target in targets.items() if (target, f"{token} {source}") not in arrived]
+
+
+def _example(pattern: str, source: str = "") -> str:
+    """A subject that fits the pattern of a mapping, or what its target makes of the same one."""
+    names = iter(["probe", "probe"] if "tokens" not in (source or pattern) else ["0", "probe"])
+    parts = [
+        next(names) if part == "*" or part.startswith("{{") else PROBE if part == ">" else part
+        for part in pattern.split(".")
+    ]
+    return ".".join(parts)
 
 
 def find() -> Path:
@@ -129,33 +212,17 @@ def start(
     port = _free_port()
     mqtt_port = mqtt_port or _free_port()
     password = _password(folder)
-    settings = {
-        "server_name": "quartier",
+    settings = shared(USER, password, Issuer.of(folder).public_key) | {
         "listen": f"127.0.0.1:{port}",
-        "max_payload": 1_048_576,
-        "mappings": _mappings(),
         "jetstream": {
             "store_dir": str(folder / "nats"),
             "max_memory_store": 67_108_864,
             # How long written messages may wait for fsync: the loss that a power cut (not a crash) could cause.
             "sync_interval": "1s" if durable else "2m",
         },
-        "mqtt": {
-            "listen": f"{mqtt_host}:{mqtt_port}",
-            "max_ack_pending": 1024,
-            # What a killed subscriber did not acknowledge is delivered again after this time, not at its return.
-            "ack_wait": "10s",
-            # A session whose client stays away so long is forgotten, and what was kept for it.
-            "consumer_inactive_threshold": "168h",
-        },
-        "authorization": {
-            # Seconds for the answer of the auth callout, which may have to wait for the database.
-            "timeout": 5,
-            "users": [{"user": USER, "password": password}],
-            "auth_callout": {"issuer": Issuer.of(folder).public_key, "auth_users": [USER]},
-        },
         "pid_file": str(folder / "nats.pid"),
     }
+    settings["mqtt"] |= {"listen": f"{mqtt_host}:{mqtt_port}"}
     path = folder / "nats.conf"
     path.write_text(json.dumps(settings, indent=1))
     path.chmod(0o600)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from django.apps import apps
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.gzip import GZipResponder
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,11 @@ from quartier.portal.assets import STATIC
 mimetypes.add_type("font/woff2", ".woff2")
 
 _YEAR_S = 365 * 24 * 3600
+_PACKED_FROM_BYTES = 1000
+# Half the time of level 5 for a tenth more bytes: a hundred observations take 157 µs and 3.1 kB instead of 328 µs and
+# 2.8 kB.
+_LEVEL = 3
+_LONGEST_NUMBER = 19
 
 
 def _origin(address: str) -> str:
@@ -55,32 +61,124 @@ def content_security_policy(*, map_style: str = "", sign_in: str = "") -> str:
     return "; ".join(f"{name} {value.strip()}" for name, value in policy.items())
 
 
-class SecurityHeaders:
-    """Adds the headers that keep other sites and injected scripts out; a view's own value wins."""
+class _TooLarge(Exception):
+    """The body of a request is larger than anything that we take."""
 
-    def __init__(self, app: ASGIApp, *, https: bool = False, map_style: str = "", sign_in: str = "") -> None:
+
+class Around:
+    """What holds for every answer: a limit for bodies, compression, and headers that keep injected scripts out.
+
+    One layer, because each layer is passed by every ``await`` of a request: three of them, two of which looked for
+    headers one by one, were a fifth of what a small answer of SensorThings cost. Compressing is left to Starlette.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        maximum: int = 1 << 62,
+        https: bool = False,
+        map_style: str = "",
+        sign_in: str = "",
+    ) -> None:
         self.app = app
-        self.headers = {
-            "Content-Security-Policy": content_security_policy(map_style=map_style, sign_in=sign_in),
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Permissions-Policy": "geolocation=(self), camera=(self), microphone=(), payment=(), usb=()",
+        self.maximum = maximum
+        headers = {
+            "content-security-policy": content_security_policy(map_style=map_style, sign_in=sign_in),
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "same-origin",
+            "cross-origin-opener-policy": "same-origin",
+            "permissions-policy": "geolocation=(self), camera=(self), microphone=(), payment=(), usb=()",
         }
         if https:
-            self.headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
+            headers["strict-transport-security"] = f"max-age={_YEAR_S}"
+        self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    def _refusal(self, scope: Scope) -> Response:
+        words = f"Request too large: at most {self.maximum} bytes are taken"
+        if scope.get("path", "").startswith("/sensorthings/"):
+            return Refusal(413, words).response()
+        return PlainTextResponse(f"{words}.\n", 413)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI demands."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stated, in_pieces, packed = b"", False, False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                stated = value
+            elif name == b"transfer-encoding":
+                in_pieces = True
+            elif name == b"accept-encoding":
+                packed = packed or b"gzip" in value
+        answer = _Answer(send, self.headers, packed=packed)
+        length = int(stated) if stated.isdigit() and len(stated) < _LONGEST_NUMBER else None
+        if stated.isdigit() and (length is None or length > self.maximum):
+            await self._refusal(scope)(scope, receive, answer.send)
+            return
+        if length is not None and not in_pieces:
+            # The server gives no more than was stated (RFC 9112 section 6.3).
+            await self.app(scope, receive, answer.send)
+            return
+        got = 0
 
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self.headers.items():
-                    headers.setdefault(name, value)
-            await send(message)
+        async def counted() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > self.maximum:
+                raise _TooLarge
+            return message
 
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+        try:
+            await self.app(scope, counted, answer.send)
+        except _TooLarge:
+            if not answer.begun:
+                await self._refusal(scope)(scope, receive, answer.send)
+
+
+class _Answer:
+    """One answer on its way out; a view's own headers win."""
+
+    __slots__ = ("_headers", "_out", "_packed", "_packer", "begun")
+
+    def __init__(self, out: Send, headers: list[tuple[bytes, bytes]], *, packed: bool) -> None:
+        self.begun = False
+        self._out = out
+        self._headers = headers
+        self._packed = packed
+        self._packer: GZipResponder | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self._start(message)
+        if self._packer is None:
+            await self._out(message)
+        else:
+            await self._packer.send_with_compression(message)
+
+    def _start(self, message: Message) -> None:
+        """Complete the headers, and decide whether the body is worth compressing."""
+        headers: list[tuple[bytes, bytes]] = [*message.get("headers", ())]
+        own = dict(headers)
+        headers += [pair for pair in self._headers if pair[0] not in own]
+        message["headers"] = headers
+        length = own.get(b"content-length")
+        if length is not None and int(length) < _PACKED_FROM_BYTES:
+            return
+        if self._packed:
+            self._packer = GZipResponder(_nothing, _PACKED_FROM_BYTES, _LEVEL)
+            self._packer.send = self._out
+        else:
+            # A cache in between must not give this to somebody who would have got it compressed.
+            MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stands where Starlette's compression expects an application to call; we hand it the messages."""
 
 
 class LowerCaseHeaders:
@@ -98,54 +196,6 @@ class LowerCaseHeaders:
             await send(message)
 
         await self.app(scope, receive, lowered)
-
-
-class _TooLarge(Exception):
-    """The body of a request is larger than anything that we take."""
-
-
-class RequestLimit:
-    """Refuses bodies that are too large: at once where the length is stated, else when the limit is passed."""
-
-    def __init__(self, app: ASGIApp, *, maximum: int) -> None:
-        self.app = app
-        self.maximum = maximum
-
-    def _refusal(self, scope: Scope) -> Response:
-        words = f"Request too large: at most {self.maximum} bytes are taken"
-        if scope.get("path", "").startswith("/sensorthings/"):
-            return Refusal(413, words).response()
-        return PlainTextResponse(f"{words}.\n", 413)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, as ASGI demands."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        stated = Headers(scope=scope).get("content-length", "")
-        if stated.isdecimal() and int(stated) > self.maximum:
-            await self._refusal(scope)(scope, receive, send)
-            return
-        got, begun = 0, False
-
-        async def counted() -> Message:
-            nonlocal got
-            message = await receive()
-            got += len(message.get("body", b""))
-            if got > self.maximum:
-                raise _TooLarge
-            return message
-
-        async def noticed(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, counted, noticed)
-        except _TooLarge:
-            if not begun:
-                await self._refusal(scope)(scope, receive, send)
 
 
 class Connected:

@@ -12,7 +12,7 @@ from typing import Final
 from quartier.cities import tokens
 from quartier.cities.rules import Actor, actor_of_token
 from quartier.sources.domain.makers import SOURCE_KEY
-from quartier.sources.threads import in_thread
+from quartier.sources.threads import Together, in_thread
 from quartier.twin.models import Deployment
 
 _REMEMBERED_S: Final = 30.0
@@ -70,6 +70,7 @@ class Grants:
     def __init__(self, *, remembered_s: float = _REMEMBERED_S) -> None:
         self._remembered_s = remembered_s
         self._known: OrderedDict[bytes, tuple[float, Grant]] = OrderedDict()
+        self._asked: Together[Grant] = Together()
 
     async def of(self, text: str, *, fresh: bool = False) -> Grant:
         """The grant of a token. ``fresh`` asks the database in any case. Raises tokens.TokenError."""
@@ -77,6 +78,11 @@ class Grants:
         found = self._known.get(key)
         if found is not None and not fresh and time.monotonic() - found[0] < self._remembered_s:
             return found[1]
+        if fresh:
+            return await self._look_up(key, text)
+        return await self._asked.of(key, lambda: self._look_up(key, text))
+
+    async def _look_up(self, key: bytes, text: str) -> Grant:
         grant = await in_thread(look_up, text)
         self._known[key] = (time.monotonic(), grant)
         self._known.move_to_end(key)

@@ -5,8 +5,8 @@ Where a query is to blame for it, ``option`` and ``character`` (counted from 1) 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 import orjson
 import psycopg
@@ -92,6 +92,37 @@ def _place(error: QueryError) -> dict[str, str | int]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:200]
+
+
+def header(request: Request, name: bytes) -> str:
+    """A header (its name in lower case) as it came first; empty without one.
+
+    Starlette's mapping looks for it case by case and answers what is missing by an exception: too much, ten times per
+    request.
+    """
+    for key, value in request.scope["headers"]:
+        if key == name:
+            found: str = value.decode("latin-1")
+            return found
+    return ""
+
+
+class Answered(Response):
+    """A response with its headers as they are sent."""
+
+    def __init__(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code = status
+        self.body = body
+        self.background = None
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+
+
+def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as they are sent."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+OPEN_RAW: Final = raw(OPEN)
 
 
 def endpoint(function: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

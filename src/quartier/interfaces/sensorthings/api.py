@@ -12,16 +12,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import orjson
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount
+from starlette.types import Receive, Scope, Send
 
 from quartier.cities.rules import Actor
 from quartier.config import config
 from quartier.interfaces.sensorthings import events, formats, openapi, service
 from quartier.interfaces.sensorthings.aggregate import ask
-from quartier.interfaces.sensorthings.answers import OPEN, Refusal, endpoint
+from quartier.interfaces.sensorthings.answers import OPEN, OPEN_RAW, Answered, Refusal, endpoint, header
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.interfaces.sensorthings.limits import RateLimit
 from quartier.interfaces.sensorthings.read import Asked, Reader, read_pool
@@ -32,7 +32,13 @@ type Handler = Callable[[Request], Awaitable[Response]]
 _METADATA: Final = re.compile(r"(?:odata\.)?metadata=(none|minimal|full)")
 _READING: Final = ("GET", "HEAD", "OPTIONS")
 # Public lists may be kept for a moment by caches in between, and are asked for again by their ETag.
-_CACHE: Final = "private, no-cache"
+_KEPT: Final = [
+    *OPEN_RAW,
+    (b"cache-control", b"private, no-cache"),
+    (b"vary", b"Authorization, Prefer, Accept"),
+]
+# The version may come at once, or behind a city, which cannot be called like one.
+_ADDRESS: Final = re.compile(r"/(?:(?P<city>[^/]+)/)??(?P<version>v1\.[01])(?:/(?P<path>.*))?", re.S)
 
 observers = Observers()
 _handlers: dict[str, Handler] = {}
@@ -69,8 +75,8 @@ def base_of(request: Request) -> str:
     """The address of the service that a request came to, as its answers name it."""
     root = config().base_url.rstrip("/")
     if not root:
-        scheme = request.headers.get("x-forwarded-proto") or request.scope["scheme"]
-        root = f"{'https' if scheme == 'https' else 'http'}://{request.headers.get('host', 'localhost')}"
+        scheme = header(request, b"x-forwarded-proto") or request.scope["scheme"]
+        root = f"{'https' if scheme == 'https' else 'http'}://{header(request, b'host') or 'localhost'}"
     city = request.path_params.get("city", "")
     return f"{root}/sensorthings{f'/{city}' if city else ''}/{request.path_params['version']}"
 
@@ -135,20 +141,28 @@ async def _followed(request: Request) -> Response:
 
 def _preferred(request: Request) -> str | None:
     """How much metadata the headers ask for."""
-    for name in ("prefer", "accept"):
-        if (header := request.headers.get(name)) and (found := _METADATA.search(header.lower())):
+    for name in (b"prefer", b"accept"):
+        text = header(request, name)
+        if "metadata" in text.lower() and (found := _METADATA.search(text.lower())):
             return found[1]
     return None
 
 
+def _accepts(request: Request) -> list[str]:
+    return [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"accept"]
+
+
 async def read(request: Request) -> Response:
     """GET and HEAD."""
-    if request.method == "GET" and events.asked_for(request.headers.getlist("accept")):
+    if request.method == "GET" and events.asked_for(_accepts(request)):
         return await _followed(request)
-    if not request.path_params.get("path", "").strip("/"):
+    path = request.path_params.get("path", "").strip("/")
+    if not path:
         return _answer(request, orjson.dumps(service.document(base_of(request))))
-    if request.path_params["path"].strip("/") in ("openapi.json", "api"):
+    if path in ("openapi.json", "api"):
         return _answer(request, orjson.dumps(openapi.document(base_of(request))))
+    if path == service.BUSINESS_LOGIC:
+        return _answer(request, service.business_logic(), "text/markdown; charset=utf-8")
     reader: Reader = request.app.state.sensorthings
     asked = await understood(request)
     format_ = asked.options.result_format or "json"
@@ -206,10 +220,10 @@ async def _streamed(pieces: AsyncIterator[bytes], media_type: str = "application
 def _answer(request: Request, body: bytes, media_type: str = "application/json") -> Response:
     """An answer with its ETag; 304 to whoever has it already (RFC 9110 section 13.1.2)."""
     tag = f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
-    headers = OPEN | {"etag": tag, "cache-control": _CACHE, "vary": "Authorization, Prefer, Accept"}
-    if (known := request.headers.get("if-none-match")) and _matches(known, tag):
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type=media_type)
+    headers = [*_KEPT, (b"etag", tag.encode())]
+    if (known := header(request, b"if-none-match")) and _matches(known, tag):
+        return Response(status_code=304, headers={name.decode(): value.decode() for name, value in headers})
+    return Answered(200, body, [*headers, (b"content-type", media_type.encode())])
 
 
 def _matches(known: str, tag: str) -> bool:
@@ -217,33 +231,29 @@ def _matches(known: str, tag: str) -> bool:
     return known.strip() == "*" or any(one.strip().removeprefix("W/") == strong for one in known.split(","))
 
 
-class _Version(Convertor[str]):
-    """``v1.1``, which no municipality is called."""
-
-    regex = r"v1\.[01]"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
+async def _anywhere(request: Request) -> Response:
+    """Whatever came below ``/sensorthings``."""
+    if "version" not in request.path_params:
+        # Somebody looks for the beginning.
+        raise NotFound(f"the service begins at {root_of(request)}/sensorthings/v1.1")
+    return await _dispatch(request)
 
 
-async def _nowhere(request: Request) -> Response:
-    """An address without a version: somebody looks for the beginning."""
-    raise NotFound(f"the service begins at {root_of(request)}/sensorthings/v1.1")
+_answered = endpoint(_anywhere)
 
 
-register_url_convertor("sta", _Version())
-_METHODS: Final = ["GET", "HEAD", "OPTIONS", "POST", "PATCH", "PUT", "DELETE"]
-_answered = endpoint(_dispatch)
-routes: list[BaseRoute] = [
-    Route(path, _answered, methods=_METHODS)
-    for path in (
-        "/{version:sta}/{path:path}",
-        "/{version:sta}",
-        "/{city}/{version:sta}/{path:path}",
-        "/{city}/{version:sta}",
-    )
-]
-routes.append(Route("/{path:path}", endpoint(_nowhere), methods=_METHODS))
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Everything below ``/sensorthings`` as one ASGI application.
+
+    One expression finds the parts of an address. Starlette's router would try five routes one after the other and put
+    three layers around each, which is more than the work for a small request.
+    """
+    found = _ADDRESS.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
+    scope["path_params"] = {name: one for name, one in found.groupdict("").items() if one} if found else {}
+    if found:
+        scope["path_params"].setdefault("path", "")
+    response = await _answered(Request(scope, receive, send))
+    await response(scope, receive, send)
+
+
+routes: list[BaseRoute] = [Mount("", application)]

@@ -29,7 +29,7 @@ from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.interfaces.sensorthings.compile.statement import COUNTED, Plan, Statement, plan
 from quartier.interfaces.sensorthings.query.ast import Options, Request, Resource
 from quartier.interfaces.sensorthings.query.errors import QueryError
-from quartier.interfaces.sensorthings.query.format import format_options, format_resource
+from quartier.interfaces.sensorthings.query.format import escaped, format_options, format_resource
 from quartier.interfaces.sensorthings.query.parse import parse_options, parse_resource
 
 type ReadPool = AsyncConnectionPool[AsyncConnection[TupleRow]]
@@ -94,6 +94,8 @@ class Asked:
     eyes: Eyes
     base: str
     plan: Plan
+    # The options of the next page, written out, without their token.
+    following: str = ""
 
     def parameters(self, statement: Statement) -> list[str | None]:
         """The parameters of one of the plan's statements."""
@@ -121,7 +123,7 @@ class Reader:
 
     def __init__(self, pool: ReadPool) -> None:
         self.pool = pool
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._plans: OrderedDict[Any, tuple[Plan, str]] = OrderedDict()
         # How many observations there are, and from when to when; and when that was asked.
         self._extent: tuple[float, TupleRow | None] = (-math.inf, None)
 
@@ -151,13 +153,13 @@ class Reader:
         )
         found = self._plans.get(key)
         if found is None:
-            found = plan(Request(resource, options), eyes, token, stream=stream)
-            self._plans[key] = found
+            made = plan(Request(resource, options), eyes, token, stream=stream)
+            found = self._plans[key] = (made, format_options(replace(options, skip=None, skiptoken=None)))
             if len(self._plans) > _REMEMBERED_PLANS:
                 self._plans.popitem(last=False)
-        elif token is not None and token.mark != found.mark:
+        elif token is not None and token.mark != found[0].mark:
             raise paging.wrong_place()
-        return Asked(resource, options, token, eyes, base, found)
+        return Asked(resource, options, token, eyes, base, *found)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
@@ -167,15 +169,20 @@ class Reader:
 
     async def once_more[T](self, work: Callable[[AsyncConnection[TupleRow]], Awaitable[T]]) -> T:
         """Do ``work`` on a connection; again on another one, if that one turns out to be broken."""
+        # Connections of this pool commit by themselves, so that its context manager would have nothing to do at the
+        # end but to look whether there is something to do; one that is broken is replaced when it comes back.
+        connection = await self.pool.getconn()
         try:
-            async with self.pool.connection() as connection:
-                return await work(connection)
+            return await work(connection)
         except psycopg.errors.QueryCanceled:
             raise
         except psycopg.OperationalError:
-            async with self.pool.connection() as connection:
-                await connection.execute("SELECT 1")
-                return await work(connection)
+            pass
+        finally:
+            await self.pool.putconn(connection)
+        async with self.pool.connection() as connection:
+            await connection.execute("SELECT 1")
+            return await work(connection)
 
     async def row(
         self, connection: AsyncConnection[TupleRow], statement: Statement, asked: Asked
@@ -357,5 +364,5 @@ async def _with_regions(
 
 def next_link(asked: Asked, token: str) -> str:
     """The address of the next page."""
-    following = replace(asked.options, skip=None, skiptoken=token)
-    return f"{asked.base}/{format_resource(asked.resource)}?{format_options(following)}"
+    options = f"{asked.following}&" if asked.following else ""
+    return f"{asked.base}/{format_resource(asked.resource)}?{options}$skiptoken={escaped(token)}"

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from quartier.config import config
 from quartier.interfaces.sensorthings.model import ENTITIES
+from quartier.interfaces.sensorthings.write import crs
 
 _SENSING: Final = "http://www.opengis.net/spec/iot_sensing/1.1/req/"
 _STAPLUS: Final = "http://www.opengis.net/spec/sensorthings-staplus/1.0/conf/"
@@ -78,7 +81,19 @@ _MET: Final = {
         "receive-updates-via-mqtt": ("receive-updated",),
     },
 }
-_STAPLUS_CLASSES: Final = ("core", "create", "update", "delete", "authentication", "mqtt-subscribe")
+_STAPLUS_CLASSES: Final = (
+    "core",
+    "create",
+    "update",
+    "delete",
+    "authentication",
+    "mqtt-subscribe",
+    "business-logic",
+    "geometry-fg",
+    "geometry-wkt",
+)
+# Where the text is that 22-022r1 wants for the class "business-logic", behind the address of the service.
+BUSINESS_LOGIC: Final = "business-logic"
 _FROST: Final = "https://fraunhoferiosb.github.io/FROST-Server/extensions/"
 # What FROST's users look for by the addresses of its documentation.
 _EXTENSIONS: Final = (
@@ -98,6 +113,8 @@ _BY_MQTT: Final = (
     f"{_SENSING}create-observations-via-mqtt/observations-creation",
     f"{_SENSING}receive-updates-via-mqtt/receive-updates",
 )
+# 22-022r1 wants the reference systems "on the conformance page", which is this document.
+_SYSTEMS: Final = {"defaultCrs": crs.CRS84, "supportedCrs": list(crs.SUPPORTED)}
 CLASSES: Final = tuple(standard + one for standard, classes in _MET.items() for one in classes)
 CONFORMANCE: Final = (
     *CLASSES,
@@ -118,5 +135,13 @@ def document(base: str) -> dict[str, Any]:
     return {
         "value": [{"name": one.set, "url": f"{base}/{one.set}"} for one in ENTITIES],
         "serverSettings": {"conformance": list(CONFORMANCE), "functions": {}}
-        | dict.fromkeys(_BY_MQTT, broker),
+        | dict.fromkeys(_BY_MQTT, broker)
+        | {f"{_STAPLUS}business-logic": {"description": f"{base}/{BUSINESS_LOGIC}"}}
+        | dict.fromkeys((f"{_STAPLUS}geometry-fg", f"{_STAPLUS}geometry-wkt"), _SYSTEMS),
     }
+
+
+@cache
+def business_logic() -> bytes:
+    """What the service does with requests that write, in English (22-022r1, class "business-logic")."""
+    return (Path(__file__).parent / "business-logic.md").read_bytes()

@@ -9,6 +9,7 @@ import ipaddress
 import math
 import re
 import time
+from functools import lru_cache
 from typing import Any, Final
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
@@ -18,20 +19,22 @@ from starlette.requests import Request
 from quartier.cities.models import Municipality
 from quartier.cities.rules import NOBODY, Actor
 from quartier.cities.tokens import TokenError
-from quartier.interfaces.sensorthings.answers import Refusal
+from quartier.interfaces.sensorthings.answers import Refusal, header
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.sources.grants import Grants
-from quartier.sources.threads import in_thread
+from quartier.sources.threads import Together, in_thread
 from quartier.usage.rules import visible_things
 
 # For so long a change of what may be seen may go unnoticed; signing in is remembered for as long.
 _REMEMBERED_S: Final = 15.0
 _AT_MOST: Final = 5_000
 
+type _Condition = tuple[str, tuple[tuple[str, str], ...]]
+
 grants = Grants()
 
 
-def _things(actor: Actor) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _things(actor: Actor) -> _Condition:
     """The condition of ``usage.rules.visible_things`` as SQL on a row of twin_thing, with its parameters."""
     query = visible_things(actor).query
     compiler = query.get_compiler(connection=connection)
@@ -53,20 +56,25 @@ class Observers:
     """Remembers what actors may see, and which cities there are, for some seconds."""
 
     def __init__(self) -> None:
-        self._things: dict[Any, tuple[float, tuple[str, tuple[tuple[str, str], ...]]]] = {}
+        self._things: dict[Any, tuple[float, _Condition]] = {}
+        self._asked: Together[_Condition] = Together()
         self._cities: tuple[float, dict[str, int]] = (-math.inf, {})
+        self._cities_asked: Together[dict[str, int]] = Together()
 
     async def eyes(self, actor: Actor, city: str = "") -> Eyes:
         """What ``actor`` sees at the endpoint of ``city`` (its slug; empty: of all). Raises NotFound."""
         sql, parameters = await self._visible(actor)
         return Eyes(sql, parameters, await self.city(city) if city else None)
 
-    async def _visible(self, actor: Actor) -> tuple[str, tuple[tuple[str, str], ...]]:
+    async def _visible(self, actor: Actor) -> _Condition:
         wide = actor.municipalities("things:read")
         key = (actor.person_id, wide)
         found = self._things.get(key)
         if found is not None and time.monotonic() - found[0] < _REMEMBERED_S:
             return found[1]
+        return await self._asked.of(key, lambda: self._look_up(key, actor))
+
+    async def _look_up(self, key: Any, actor: Actor) -> _Condition:
         made = await in_thread(_things, actor)
         if len(self._things) >= _AT_MOST:
             self._things.clear()
@@ -79,19 +87,23 @@ class Observers:
         age_s = time.monotonic() - at
         # An unknown name is looked up again, but not by every request.
         if age_s > (_REMEMBERED_S if slug in known else 1.0):
-            known = await in_thread(lambda: dict(Municipality.objects.values_list("slug", "id")))
-            self._cities = (time.monotonic(), known)
+            known = await self._cities_asked.of("", self._look_up_cities)
         if slug not in known:
             raise NotFound(f"there is no municipality {slug[:60]!r}; there are {', '.join(sorted(known))}")
         return known[slug]
 
+    async def _look_up_cities(self) -> dict[str, int]:
+        known = await in_thread(lambda: dict(Municipality.objects.values_list("slug", "id")))
+        self._cities = (time.monotonic(), known)
+        return known
+
 
 def token_in(request: Request) -> str | None:
     """The token of a request: ``Authorization: Bearer``, or the password of Basic (with any user); None without one."""
-    header = request.headers.get("authorization", "").strip()
-    if not header:
+    text = header(request, b"authorization").strip()
+    if not text:
         return None
-    scheme, _, rest = header.partition(" ")
+    scheme, _, rest = text.partition(" ")
     if scheme.lower() == "bearer" and rest.strip():
         return rest.strip()
     if scheme.lower() == "basic":
@@ -119,12 +131,18 @@ def caller(request: Request, actor: Actor) -> str:
     """Whom limits count for: a person, or else an address (as a hash)."""
     if actor.person_id is not None:
         return f"person {actor.person_id}"
-    peer = request.client.host if request.client else ""
-    forwarded = request.headers.get("x-forwarded-for", "")
-    try:
-        inside = ipaddress.ip_address(peer).is_private
-    except ValueError:
-        inside = False
+    client = request.scope.get("client")
+    peer: str = client[0] if client else ""
+    forwarded = header(request, b"x-forwarded-for")
     # The last entry is the one that the nearest proxy wrote; those before it anybody may have written.
-    address = forwarded.rsplit(",", 1)[-1].strip() if inside and forwarded else peer
+    address = forwarded.rsplit(",", 1)[-1].strip() if forwarded and _is_inside(peer) else peer
     return hashlib.sha256(address.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _is_inside(peer: str) -> bool:
+    """Whether an address is of our own networks, as that of a proxy is."""
+    try:
+        return ipaddress.ip_address(peer).is_private
+    except ValueError:
+        return False

@@ -46,13 +46,15 @@ def programs(
     """All ways that fit; ``base_url`` is the installation's public address, ``broker`` the MQTT broker's."""
     address = f"{base_url}{question.encoded_path}"
     options = question.options()
+    # Whoever asks for five gets five, and not everything in pages of five.
+    pages = not any(name == "$top" for name, _value in options)
     found = [
         Program("curl", "curl", _curl(address, options)),
-        Program("python", "Python", _httpx(address, options, shape), "pip install httpx"),
+        Program("python", "Python", _httpx(address, options, shape, pages=pages), "pip install httpx"),
     ]
-    if shape == "list" and (text := _frost(question, base_url, options)):
+    if shape == "list" and (text := _frost(question, base_url, options, pages=pages)):
         found.append(Program("frost", "Python (FROST)", text, "pip install frost-sta-client"))
-    found.append(Program("javascript", "JavaScript", _javascript(address, options, shape)))
+    found.append(Program("javascript", "JavaScript", _javascript(address, options, shape, pages=pages)))
     if _can_be_followed(question, options):
         found.append(Program("ereignisse", "SSE", _events(address, options)))
         if broker is not None:
@@ -103,7 +105,7 @@ def _table(options: list[tuple[str, str]], indent: str) -> str:
     return "{\n" + rows + indent + "}" if options else "{}"
 
 
-def _httpx(address: str, options: list[tuple[str, str]], shape: Shape) -> str:
+def _httpx(address: str, options: list[tuple[str, str]], shape: Shape, *, pages: bool) -> str:
     if shape != "list":
         asked = f", params={_table(options, '')}" if options else ""
         shown = "answer.json()" if shape == "entity" else "answer.text"
@@ -111,6 +113,14 @@ def _httpx(address: str, options: list[tuple[str, str]], shape: Shape) -> str:
             f"import httpx\n\nanswer = httpx.get({_text(address)}{asked})\n"
             f"answer.raise_for_status()\nprint({shown})"
         )
+    if not pages:
+        return f"""import httpx
+
+address = {_text(address)}
+options = {_table(options, "")}
+page = httpx.get(address, params=options).raise_for_status().json()
+for one in page["value"]:
+    print(one)"""
     return f"""import httpx
 
 address = {_text(address)}
@@ -122,7 +132,7 @@ while address:
     address, options = page.get("@iot.nextLink"), None"""
 
 
-def _frost(question: Question, base_url: str, options: list[tuple[str, str]]) -> str:
+def _frost(question: Question, base_url: str, options: list[tuple[str, str]], *, pages: bool) -> str:
     """With FROST's own client; empty where it cannot say the question."""
     if any(name not in _FROST_OPTIONS for name, _value in options) or "distinct:" in question.query:
         return ""
@@ -133,30 +143,30 @@ def _frost(question: Question, base_url: str, options: list[tuple[str, str]]) ->
         entities = f"service.{_FROST_SETS[found[1]]}().find({found[2]}).get_{getter}()"
     else:
         return ""
-    calls = ""
+    calls = []
     for name, value in options:
         if name == "$orderby":
             order, _, way = value.partition(" ")
             if "," in value or way not in ("", "asc", "desc"):
                 return ""
-            calls += f".orderby({_text(order)}, {_text(way or 'asc')})"
+            calls.append(f"orderby({_text(order)}, {_text(way or 'asc')})")
         elif name == "$count":
-            calls += ".count()" if value == "true" else ""
+            calls += ["count()"] if value == "true" else []
         elif name in ("$top", "$skip"):
             if not value.isdecimal():
                 return ""
-            calls += f".{name[1:]}({value})"
+            calls.append(f"{name[1:]}({value})")
         else:
-            calls += f".{name[1:]}({_text(value)})"
+            calls.append(f"{name[1:]}({_text(value)})")
     return f"""import frost_sta_client as frost
 
 service = frost.SensorThingsService({_text(base_url + question.service)})
-query = {entities}.query(){calls}
-for one in query.list():
+query = {entities}.query()
+{"".join(f"query = query.{call}{chr(10)}" for call in calls)}for one in query.list(){"" if pages else ".entities"}:
     print(one.id, one)"""
 
 
-def _javascript(address: str, options: list[tuple[str, str]], shape: Shape) -> str:
+def _javascript(address: str, options: list[tuple[str, str]], shape: Shape, *, pages: bool) -> str:
     search = f"address.search = new URLSearchParams({_table(options, '')});\n" if options else ""
     begin = f"let address = new URL({_text(address)});\n{search}"
     if shape != "list":
@@ -164,6 +174,11 @@ def _javascript(address: str, options: list[tuple[str, str]], shape: Shape) -> s
         return f"{begin}const answer = await fetch(address);\nconsole.log({shown});".replace(
             "let ", "const ", 1
         )
+    if not pages:
+        return f"""{begin}const answer = await fetch(address);
+if (!answer.ok) throw new Error((await answer.json()).message);
+const page = await answer.json();
+for (const one of page.value) console.log(one);""".replace("let ", "const ", 1)
     return f"""{begin}while (address) {{
   const answer = await fetch(address);
   if (!answer.ok) throw new Error((await answer.json()).message);

@@ -19,7 +19,7 @@ from psycopg_pool import PoolTimeout
 
 from quartier.cities.rules import NotAllowed
 from quartier.cities.tokens import TokenError
-from quartier.engines.nats import INCOMING
+from quartier.engines.nats import INCOMING, PROBE
 from quartier.engines.pools import Pool
 from quartier.interfaces.sensorthings.answers import Refusal, refusal_of
 from quartier.interfaces.sensorthings.mqtt import metrics, rights, topics
@@ -113,6 +113,10 @@ class Inlet:
 
     async def _take(self, delivery: Delivery, stop: asyncio.Event) -> None:
         """Record one message; say to the broker that it is safe only when it is, or when it is listed as refused."""
+        if delivery.topic.endswith(f"/{PROBE}"):
+            # The doctor looks whether the broker leads messages here.
+            delivery.done()
+            return
         if delivery.retained:
             # A copy of something old that the broker keeps for newcomers.
             metrics.TAKEN.labels("retained").inc()

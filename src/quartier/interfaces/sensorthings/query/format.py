@@ -42,9 +42,13 @@ _TIGHTEST = 9
 
 def format_options(options: Options) -> str:
     """The query string, percent-encoded; empty if no option is given."""
-    return "&".join(
-        f"{name}={quote(value, safe=_SAFE)}" for name, value in _given(options)
-    )  # names are plain, values are not
+    # Names are plain, values are not.
+    return "&".join(f"{name}={escaped(value)}" for name, value in _given(options))
+
+
+def escaped(value: str) -> str:
+    """The value of an option, percent-encoded."""
+    return quote(value, safe=_SAFE)
 
 
 def format_resource(resource: Resource) -> str:

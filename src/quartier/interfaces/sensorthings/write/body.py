@@ -17,7 +17,7 @@ from django.apps import apps
 from quartier.interfaces.sensorthings.compile.expressions import observation_key
 from quartier.interfaces.sensorthings.facts import Entity, Link, Property
 from quartier.interfaces.sensorthings.model import target
-from quartier.interfaces.sensorthings.write import values
+from quartier.interfaces.sensorthings.write import crs, values
 from quartier.interfaces.sensorthings.write.problems import BadField, below
 
 DEEPEST: Final = 8
@@ -84,6 +84,7 @@ def _draft(reading: _Reading, entity: Entity, body: Any, at: str, given: frozens
     if len(reading.above) >= DEEPEST:
         raise BadField(at, f"entities may be nested {DEEPEST} deep")
     draft = Draft(entity, at)
+    body = _in_geojson(entity, body, at)
     # The encoding decides how a place is read.
     encoding = body.get("encodingType")
     for name, value in body.items():
@@ -114,6 +115,30 @@ def _draft(reading: _Reading, entity: Entity, body: Any, at: str, given: frozens
     if reading.purpose == "merge" and "encodingType" in body:
         _check_place_again(draft)
     return draft
+
+
+def _in_geojson(entity: Entity, body: dict[str, Any], at: str) -> dict[str, Any]:
+    """A body whose place is Well-Known Text or JSON-FG, with that place as it is kept (22-022r1)."""
+    encoding = body.get("encodingType")
+    if encoding not in (crs.WKT, crs.JSON_FG):
+        return body
+    name = next((one.name for one in entity.properties if one.kind == "geometry" and one.writable), None)
+    if name is None:
+        return body
+    changed = body | {"encodingType": "application/geo+json"}
+    if encoding == crs.WKT:
+        # "The CRS definition shall be put into a property crs or the identifier into the srid" of the entity.
+        named = [one for one in ("crs", "srid") if changed.pop(one, None) is not None]
+        if len(named) > 1:
+            raise BadField(below(at, named[1]), "give either crs or srid")
+        system = body[named[0]] if named else None
+        if name in body:
+            changed[name] = crs.from_wkt(
+                body[name], below(at, name), system, below(at, named[0] if named else "crs")
+            )
+    elif name in body:
+        changed[name] = crs.from_json_fg(body[name], below(at, name))
+    return changed
 
 
 _EXTRA: Final[dict[tuple[str, str], Callable[[Any, str], Any]]] = {
@@ -227,6 +252,7 @@ def _check_place_again(draft: Draft) -> None:
     name = next(
         (one.name for one in draft.entity.properties if one.kind == "geometry" and one.writable), None
     )
+    # Well-Known Text and JSON-FG are GeoJSON by now.
     if name is not None and name not in draft.values and draft.values.get("encodingType") in values.GEOJSON:
         raise BadField(draft.place(name), "is missing: with another encodingType it is another text")
 

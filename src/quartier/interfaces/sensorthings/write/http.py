@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from quartier.interfaces.sensorthings import api
-from quartier.interfaces.sensorthings.answers import OPEN, Refusal
+from quartier.interfaces.sensorthings.answers import OPEN, OPEN_RAW, Answered, Refusal, raw
 from quartier.interfaces.sensorthings.write.service import LARGEST_BODY, Answer, Asking, Writer, json_of
 from quartier.interfaces.sensorthings.write.work import Who
 
@@ -43,7 +43,10 @@ async def write(request: Request) -> Response:
     text = await request.body()
     if len(text) > LARGEST_BODY:
         raise Refusal(413, f"at most {LARGEST_BODY} bytes are taken in one request")
-    headers = dict(request.headers)
+    # Of a header that came several times, the first one.
+    headers = {
+        name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"][::-1]
+    }
     if request.method == "POST" and path.strip("/") == "$batch":
         return _response(await batch.answer(request, writer, who, text))
     body = json_of(text) if request.method != "DELETE" else None
@@ -53,10 +56,12 @@ async def write(request: Request) -> Response:
 
 def _response(answer: Answer) -> Response:
     media_type = answer.headers.pop("content-type", "application/json")
-    headers = OPEN | answer.headers
-    if not answer.body:
-        return Response(status_code=answer.status, headers=headers)
-    return Response(answer.body, answer.status, headers, media_type)
+    headers = OPEN_RAW + raw(answer.headers)
+    if answer.body:
+        headers.append((b"content-type", media_type.encode("latin-1")))
+    elif answer.status == 204:
+        return Response(status_code=204, headers=OPEN | answer.headers)
+    return Answered(answer.status, answer.body, headers)
 
 
 for _method in ("POST", "PATCH", "PUT", "DELETE"):

@@ -141,6 +141,9 @@ class Intake:
         self.transactions = asyncio.Semaphore(_TRANSACTIONS)
         self._states: dict[int, quality.SeriesState | None] = {}
         self._features: set[tuple[int, int]] = set()
+        # Rows of which somebody wants to know how they are kept.
+        self._known_again: list[tuple[list[Observation], asyncio.Future[_Kept]]] = []
+        self._looking: asyncio.Task[None] | None = None
 
     async def recorder(self) -> Recorder:
         """The recorder of the process, started when it is first needed."""
@@ -193,11 +196,31 @@ class Intake:
         await _note_in(connection, rows, acquitted)
 
     async def _correct(self, recorder: Recorder, rows: list[Observation]) -> None:
-        """Some rows were there already: those with another result are corrections."""
-        async with self._pool.connection() as connection:
-            changed = await _different(connection, rows)
-        if changed:
+        """Some rows of the commit were there already: those with another result are corrections.
+
+        One row that somebody sends again brings all callers of its commit here, so they look together.
+        """
+        asked: asyncio.Future[_Kept] = asyncio.get_running_loop().create_future()
+        self._known_again.append((rows, asked))
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        if changed := _different_from(await asked, rows):
             await recorder.correct(changed, reason=REASON)
+
+    async def _look(self) -> None:
+        while self._known_again:
+            taken, self._known_again = self._known_again, []
+            try:
+                async with self._pool.connection() as connection:
+                    kept = await _kept(connection, [row for rows, _ in taken for row in rows])
+            except Exception as error:
+                for _, asked in taken:
+                    if not asked.done():
+                        asked.set_exception(error)
+                continue
+            for _, asked in taken:
+                if not asked.done():
+                    asked.set_result(kept)
 
     # -- quality control
 
@@ -296,32 +319,41 @@ async def _note_in(
         await findings.withdraw(connection, acquitted, Flag.SPIKE)
 
 
-async def _different(connection: AsyncConnection[TupleRow], rows: list[Observation]) -> list[Observation]:
-    """The rows that are not in the store as they are: new ones, and ones with another result or other details."""
-    last = {(row.series_id, row.time): row for row in rows}
-    found = list(last.values())
-    if not found:
-        return []
+# Result, value and details of observations that are kept, by series and time.
+type _Kept = dict[tuple[int, datetime], tuple[float | None, bytes, bytes]]
+
+
+async def _kept(connection: AsyncConnection[TupleRow], rows: Sequence[Observation]) -> _Kept:
+    keys = list({(row.municipality_id, row.series_id, row.time) for row in rows})
+    if not keys:
+        return {}
     cursor = await connection.execute(
         "SELECT o.series_id, o.time, o.result, o.value, o.details"
         " FROM unnest(%s::smallint[], %s::integer[], %s::timestamptz[]) AS k(municipality_id, series_id, time)"
         " JOIN twin_observation o USING (municipality_id, series_id, time)",
-        [
-            [row.municipality_id for row in found],
-            [row.series_id for row in found],
-            [row.time for row in found],
-        ],
+        [[key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys]],
     )
-    same = set()
-    for series_id, moment, result, value, details in await cursor.fetchall():
-        row = last[(series_id, moment)]
-        if (
-            row.result == result
-            and _json(row.value) == _json(value)
-            and (row.details is None or _json(row.details) == _json(details))
-        ):
-            same.add((series_id, moment))
-    return [row for row in found if (row.series_id, row.time) not in same]
+    return {
+        (series_id, moment): (result, _json(value), _json(details))
+        for series_id, moment, result, value, details in await cursor.fetchall()
+    }
+
+
+def _different_from(kept: _Kept, rows: Sequence[Observation]) -> list[Observation]:
+    """The rows that are not kept as they are: new ones, and ones with another result or other details."""
+    last = {(row.series_id, row.time): row for row in rows}
+    return [
+        row
+        for key, row in last.items()
+        if (there := kept.get(key)) is None
+        or there[0] != row.result
+        or there[1] != _json(row.value)
+        or (row.details is not None and there[2] != _json(row.details))
+    ]
+
+
+async def _different(connection: AsyncConnection[TupleRow], rows: list[Observation]) -> list[Observation]:
+    return _different_from(await _kept(connection, rows), rows)
 
 
 def _json(value: Any) -> bytes:

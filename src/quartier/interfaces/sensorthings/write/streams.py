@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -129,13 +130,12 @@ class Streams:
     def known(self, eyes: Eyes, multi: bool, id_: int) -> Stream | None:
         """A stream that was looked up a moment ago."""
         found = self._known.get((eyes, multi, id_))
-        if found is not None and time.monotonic() - found[0] < _REMEMBERED_S:
-            return found[1]
-        return None
+        return found[1] if found is not None and time.monotonic() < found[0] else None
 
     def remember(self, eyes: Eyes, stream: Stream) -> None:
-        """Keep a stream."""
-        self._known[(eyes, stream.multi, stream.id)] = (time.monotonic(), stream)
+        """Keep a stream; not all for equally long, or those that were looked up together would be so again."""
+        until = time.monotonic() + _REMEMBERED_S * random.uniform(0.6, 1)  # noqa: S311 (no secret)
+        self._known[(eyes, stream.multi, stream.id)] = (until, stream)
         while len(self._known) > _AT_MOST:
             self._known.popitem(last=False)
 
