@@ -28,18 +28,14 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats.Serve
 
 @pytest.fixture
 async def bus(nats_server: nats.Server) -> AsyncIterator[Bus]:
-    """A connection to NATS with new streams: purged ones would still know the ids of messages of other tests."""
+    """A connection to NATS with empty streams."""
     from quartier.engines import bus as engine
 
     connection = await engine.connect(nats_server.url, name="test")
     for stream in (engine.INBOX, engine.OBSERVED):
-        await connection.js.delete_stream(stream)
-    await connection.close()
-    connection = await engine.connect(nats_server.url, name="test")
-    for stream in (engine.INBOX, engine.OBSERVED):
-        # Positions of a stream that never had a message begin at 0, all others behind the last one.
-        await connection.js.publish(f"{stream}.first", b"")
         await connection.js.purge_stream(stream)
+        state = (await connection.js.stream_info(stream)).state
+        assert state.messages == 0, f"{stream} is not empty"
     yield connection
     await connection.close()
 

@@ -28,14 +28,14 @@ class SlowRecorder(Recorder):
     """Takes longer than a message may be out without a word."""
 
     async def record(self, rows: Sequence[Observation], *, publish: bool = True) -> bool:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(5)
         return await super().record(rows, publish=publish)
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages are delivered again after a second without a word."""
-    monkeypatch.setattr(module, "_ACK_WAIT_S", 1.0)
+    """Messages are delivered again after two seconds without a word."""
+    monkeypatch.setattr(module, "_ACK_WAIT_S", 2.0)
     monkeypatch.setattr(module, "_HOLD_S", 0.2)
 
 
@@ -92,7 +92,7 @@ async def test_what_a_dead_pipeline_had_taken_is_delivered_again(pool: Pool, bus
         assert await _recorded(pool) == 0
         stop = asyncio.Event()
         task = asyncio.create_task(_pipeline(pool, bus, quick, codecs).run(stop))
-        assert await _worked_off(bus) == 2
+        assert await _worked_off(bus) >= 2
         stop.set()
         await task
     await slow.close()

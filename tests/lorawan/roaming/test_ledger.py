@@ -73,6 +73,16 @@ async def test_later_word_settles_what_was_open_and_nothing_else(ledger_pool: Po
     assert await ledger.of_day(1, day_of(NOW), we_carry=False) == []
 
 
+async def test_whoever_flushes_waits_for_what_another_one_writes(ledger_pool: Pool) -> None:
+    ledger = Ledger(ledger_pool)
+    ledger.note(entry())
+    first = asyncio.create_task(ledger.flush())
+    await asyncio.sleep(0)  # it has taken the entry and not written it
+    assert await ledger.flush()
+    assert await ledger.of_day(1, day_of(NOW), we_carry=True) == [entry()]
+    assert await first
+
+
 async def test_entries_wait_while_the_database_is_away(ledger_pool: Pool) -> None:
     ledger = Ledger(async_pool("postgresql:///nowhere"))  # never opened
     ledger.note(entry())

@@ -147,6 +147,7 @@ class Ledger:
         self._pool = pool
         self._waiting: list[Entry] = []
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def note(self, entry: Entry) -> None:
         """Remember an entry; a later one with the same key settles what was open."""
@@ -173,7 +174,15 @@ class Ledger:
         await self.flush()
 
     async def flush(self) -> bool:
-        """Write everything now; False where the database could not take it, then it stays."""
+        """Write everything now; False where the database could not take it, then it stays.
+
+        One batch after the other: an entry must not overtake the one it settles, and whoever flushes before he reads
+        wants what another one is writing, too.
+        """
+        async with self._writing:
+            return await self._write()
+
+    async def _write(self) -> bool:
         self._wake.clear()
         batch, self._waiting = self._waiting, []
         if not batch:
