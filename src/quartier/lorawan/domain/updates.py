@@ -238,6 +238,11 @@ def offer_again(actor: Actor, gateway: Gateway, update: StationUpdate) -> None:
     )
 
 
+def assigned_update(gateway: Gateway) -> StationUpdate | None:
+    """What was assigned to this gateway, active or not."""
+    return StationUpdate.objects.filter(deliveries__gateway=gateway, deliveries__assigned=True).first()
+
+
 def update_at(gateway: Gateway, now: datetime | None = None) -> AtStation:
     """The update that counts for a Station, by what it told last; the radio decides the same way."""
     told = gateway.cups

@@ -83,7 +83,7 @@ async def wanted(
 async def note(
     connection: AsyncConnection[Any], eui: Eui, *, package: str, now: datetime, given: Update | None
 ) -> None:
-    """A Station told what it runs, and is about to be given ``given``; counted before, because a transfer may kill it."""
+    """A Station told what it runs, and is about to be given ``given``, which counts even if it breaks off."""
     values = {"eui": eui.hex(), "package": package, "now": now}
     await connection.execute(_TOLD, values | {"pause": PAUSE})
     if given is not None:
