@@ -360,7 +360,13 @@ def test_rights(world: World) -> None:
     operator = Actor("operator", rights={city: frozenset({"lorawan:write"})})
     staff = Actor("staff", rights={city: frozenset({"desk:enter"})})
     update, everywhere, gateway = added(world), added(world, municipality=None), gateway_of(world)
-    values = {"model": "m", "package": "p", "image": [IMAGE], "signature": signed(IMAGE), "key": pem()}
+    values: dict[str, Any] = {
+        "model": "m",
+        "package": "p",
+        "image": [IMAGE],
+        "signature": signed(IMAGE),
+        "key": pem(),
+    }
     for act in (
         lambda: domain.add_update(staff, world.municipality, **values),
         lambda: domain.add_signature(staff, update, signature=signed(IMAGE), key=pem()),

@@ -107,7 +107,7 @@ class UpdateForm(SignatureFilesForm):
     def values(self) -> dict[str, Any]:
         """For ``domain.add_update``; the file goes through in pieces."""
         data = self.cleaned_data
-        image: UploadedFile = data["image"]
+        image: UploadedFile[Any] = data["image"]
         return {
             **{name: data[name] for name in ("model", "package", "note", "everywhere")},
             **{name: data[name].split(",") for name in ("packages", "stations")},
