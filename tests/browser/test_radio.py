@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import nats
 import pytest
 from playwright.sync_api import Page, expect
 
+from quartier.cities.rules import SYSTEM
 from quartier.engines import nats as engine
+from quartier.lorawan import domain
+from quartier.lorawan.models_stations import StationDelivery, StationUpdate
 from quartier.lorawan.store.frames import SUBJECT, FrameLog, Heard, Line
 from tests.browser import scene as scenes
 from tests.browser.checks import assert_accessible, assert_fits, focus_is_visible
@@ -19,6 +22,7 @@ from tests.browser.conftest import OpenPage
 from tests.desk import radio_scene
 from tests.desk.radio_scene import DEVICES, GATEWAYS, Radio
 from tests.desk.scene import STORE_TABLES, Scene, furnish
+from tests.lorawan.network.test_updates import CRC, IMAGE, pem, signed
 
 pytestmark = pytest.mark.browser
 
@@ -103,6 +107,43 @@ def test_pages_are_accessible_and_fit(
         except AssertionError as error:
             wrong.append(str(error))
     assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def update(desk: Scene) -> StationUpdate:
+    """A software update that a Basics Station was given three times in vain."""
+    gateway = domain.save_gateway(SYSTEM, desk.schwerte, "0016c001f10000e0", name="Turm", protocol="station")
+    gateway.cups = {
+        "asked_at": desk.now.isoformat(), "station": "2.0.6(linux/std) 2022-01-01 00:00:00", "model": "linux",
+        "package": "1.0", "keys": 1, "key_checksums": [CRC],
+    }  # fmt: skip
+    gateway.save()
+    made = domain.add_update(
+        SYSTEM, desk.schwerte, model="linux", package="2.0", image=[IMAGE], signature=signed(IMAGE), key=pem(),
+        packages=["1.0"], note="Sicherheit", everywhere=True,
+    )  # fmt: skip
+    domain.set_update(SYSTEM, made, active=True)
+    at = desk.now - timedelta(hours=1)
+    StationDelivery.objects.create(
+        update=made, gateway=gateway, attempts=3, begun_at=at, delivered_at=at, missed_at=desk.now
+    )
+    return made
+
+
+@pytest.mark.parametrize(("language", "width"), [("de", 360), ("en", 1280)])
+def test_updates_of_stations_are_accessible_and_fit(
+    open_page: OpenPage, desk: Scene, update: StationUpdate, language: str, width: int
+) -> None:
+    page = open_page("/amt/", language=language, width=width, person=desk.people["operator"])
+    for path in (
+        "updates/",
+        "updates/neu/",
+        f"updates/{update.pk}/",
+        "gateways/0016c001f10000e0/fernverwaltung/",
+    ):
+        page.goto(f"/amt/funknetz/{path}")
+        expect(page.locator("h1")).to_be_visible()
+        _check(page)
 
 
 @pytest.mark.parametrize(("language", "width"), [("de", 360), ("en", 1280)])

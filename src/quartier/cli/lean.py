@@ -11,7 +11,7 @@ import sys
 from typing import cast
 
 _NOT_NEEDED = {
-    "quartier.cli.web": ("rich",),
+    "quartier.cli.web": ("rich", "aiohttp"),
     "quartier.cli.radio": ("rich",),
     "quartier.cli.demo_radio": ("rich",),
     "quartier.cli.intake": ("rich", "aiohttp"),

@@ -14,6 +14,7 @@ from quartier.desk.views.radio import (
     profiles,
     stations,
     transfer,
+    updates,
 )
 
 urlpatterns = [
@@ -31,6 +32,10 @@ urlpatterns = [
         stations.station_roll,
         name="radio-gateway-station-roll",
     ),
+    path("gateways/<slug:eui>/fernverwaltung/update/", updates.gateway_update, name="radio-gateway-update"),
+    path("updates/", updates.update_list, name="radio-updates"),
+    path("updates/neu/", updates.update_new, name="radio-update-new"),
+    path("updates/<int:pk>/", updates.update_detail, name="radio-update"),
     path("geraete/", devices.device_list, name="radio-devices"),
     path("geraete/neu/", devices.device_new, name="radio-device-new"),
     path("geraete/einlesen/", transfer.device_import, name="radio-device-import"),

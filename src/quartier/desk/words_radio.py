@@ -177,6 +177,54 @@ STATION_PARTS: Final[dict[str, Text]] = {
     "update": _("Software"),
 }
 
+# How far a software update is at a Basics Station.
+UPDATE_STATES: Final[dict[str, tuple[str, Words]]] = {
+    "none": ("info", Words(_("keines vorgesehen"), _("Für diese Station ist kein Update aktiv."))),
+    "waiting": ("warning", Words(_("liegt bereit"), _("Die Station bekommt es bei der nächsten Anfrage."))),
+    "no_key": (
+        "danger",
+        Words(
+            _("passt zu keinem Schlüssel"),
+            _(
+                "Die Station nennt keinen Schlüssel, mit dem das Update unterschrieben ist, und würde es ablehnen."
+                " Legen Sie sig-0.key in ihren Ordner, oder tragen Sie eine Unterschrift mit ihrem Schlüssel ein."
+            ),
+        ),
+    ),
+    "broken": (
+        "warning",
+        Words(
+            _("Übertragung läuft oder brach ab"),
+            _(
+                "Die Station hat angefangen zu laden. Brach es ab, bekommt sie es bei der nächsten Anfrage wieder."
+            ),
+        ),
+    ),
+    "given": (
+        "warning",
+        Words(_("geholt"), _("Ob es läuft, sagt die Station mit einer ihrer nächsten Anfragen.")),
+    ),
+    "missed": (
+        "warning",
+        Words(
+            _("nicht übernommen"),
+            _(
+                "Die Station hat es geholt und nennt weiter ein anderes Softwarepaket. Sie bekommt es noch einmal."
+            ),
+        ),
+    ),
+    "stopped": (
+        "danger",
+        Words(
+            _("nach drei Versuchen aufgegeben"),
+            _(
+                "Es wird nicht mehr angeboten. Sehen Sie im Protokoll der Station nach, was das Update dort tut."
+            ),
+        ),
+    ),
+    "done": ("success", Words(_("läuft"), _("Die Station nennt dieses Softwarepaket."))),
+}
+
 # Of frames that were, or should have been, sent; and of downlinks that failed.
 SENT: Final[dict[str, tuple[str, Words]]] = {
     "ok": ("success", Words(_("gesendet"), _("Das Gateway hat die Sendung bestätigt."))),

@@ -13,7 +13,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from quartier.cities.models import Municipality, Organisation, Person
-from quartier.lorawan import models_roaming  # noqa: F401 (Django finds its models through this module)
+from quartier.lorawan import (  # noqa: F401 (Django finds their models through this module)
+    models_roaming,
+    models_stations,
+)
 from quartier.twin.models import Device, DeviceType
 
 

@@ -58,6 +58,7 @@ _TELL_S: Final = 0.25
 _WRITE_S: Final = 1.0
 _SEEN_S: Final = 20.0
 _RETENTION_S: Final = 3600.0
+_SHUTDOWN_S: Final = 2.0
 _AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 
 
@@ -234,7 +235,8 @@ class Service:
         cups = CupsServer(self.registry, self.store.gateways)
         application = web.Application(client_max_size=64 * 1024)
         application.add_routes([*stations.routes(), *cups.routes()])
-        runner = web.AppRunner(application, access_log=None)
+        # A Station that fetches an update asks again; waiting for a slow one would hold up the end of the process.
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
             await web.TCPSite(

@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Callable
 
-from quartier.lorawan.gateways import cups, gwmp
+from quartier.lorawan.gateways import cups_messages, gwmp
 from quartier.lorawan.gateways.ids import IdError, parse_eui
 from quartier.lorawan.gateways.mqtt import codec
 from quartier.lorawan.gateways.station import messages
@@ -26,10 +26,10 @@ READERS: tuple[Callable[[bytes], object], ...] = (
     codec.parse_ack,
     codec.parse_stats,
     codec.parse_state,
-    cups.parse,
+    cups_messages.parse,
     lambda data: parse_eui(data.decode(errors="replace")),
 )
-ALLOWED = (gwmp.GwmpError, messages.StationError, codec.BridgeError, cups.CupsError, IdError)
+ALLOWED = (gwmp.GwmpError, messages.StationError, codec.BridgeError, cups_messages.CupsError, IdError)
 
 
 def one_input(data: bytes) -> None:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,8 +27,17 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quartier.lorawan.gateways import cups
-from quartier.lorawan.gateways.cups import Credentials, CupsError, CupsServer, Report, Update, Wanted, answer
+from quartier.lorawan.gateways import cups_messages as cups
+from quartier.lorawan.gateways.cups import CupsServer
+from quartier.lorawan.gateways.cups_messages import (
+    Answer,
+    Credentials,
+    CupsError,
+    Report,
+    Update,
+    Wanted,
+    answer,
+)
 from tests.lorawan.gateways.bench import EUI, OTHER, TOKEN, Bench
 from tests.lorawan.gateways.test_gwmp import json_values
 
@@ -121,7 +131,7 @@ def test_nothing_to_do_is_fourteen_zeros() -> None:
         lns_uri="wss://lns.example:443",
         cups_credentials=BY_TOKEN,
         lns_credentials=BY_CERTIFICATE,
-        update=Update("1.0.0", b"x", {1: b"1234"}),
+        update=Update(1, "1.0.0", 1, {1: b"1234"}),
     )
     has = report(cups_checksum=BY_TOKEN.checksum, lns_checksum=BY_CERTIFICATE.checksum)
     assert answer(has, as_wanted, signed_in_with=BY_TOKEN.digest).packed() == bytes(14)
@@ -174,8 +184,8 @@ def test_new_lns_credentials_that_were_not_used_are_sent_again() -> None:
 def test_an_update_is_signed_with_a_key_that_the_station_has() -> None:
     data = b"#!/bin/sh\necho new\n"
     checksum, signature = cups.sign(KEY, data)
-    wanted = Wanted(update=Update("2.0.0", data, {17: b"another", checksum: signature}))
-    parts = take_apart(answer(report(keys=[5, checksum]), wanted, signed_in_with=b"").packed())
+    wanted = Wanted(update=Update(1, "2.0.0", len(data), {17: b"another", checksum: signature}))
+    parts = take_apart(answer(report(keys=[5, checksum]), wanted, signed_in_with=b"").packed() + data)
     assert (parts.key_checksum, parts.update) == (checksum, data)
     assert checksum == crc32(cups.public_key_file(KEY.public_key()))
     # The Station makes the key of the 64 bytes of its file, and hashes with SHA-512.
@@ -188,7 +198,7 @@ def test_an_update_is_signed_with_a_key_that_the_station_has() -> None:
 
 @pytest.mark.parametrize("keys", [[], [5], None])
 def test_without_a_matching_key_nothing_is_updated(keys: list[int] | None) -> None:
-    wanted = Wanted(update=Update("2.0.0", b"data", {17: b"signature"}))
+    wanted = Wanted(update=Update(1, "2.0.0", 4, {17: b"signature"}))
     assert answer(report(keys=keys), wanted, signed_in_with=b"").packed() == bytes(14)
 
 
@@ -204,9 +214,13 @@ def test_without_a_matching_key_nothing_is_updated(keys: list[int] | None) -> No
         (lambda: Credentials(TRUST, b""), "key: empty"),
         (lambda: Credentials(TRUST, b"k" * 65536), "credentials: more than 65,535 bytes"),
         (lambda: Credentials.token(TRUST, "a b"), "token: has to be printable ASCII without spaces"),
-        (lambda: Update("1", b"", {1: b"1234"}), "update: has to have 1 to 67108864 bytes"),
-        (lambda: Update("1", b"x", {}), "update: not signed"),
-        (lambda: Update("1", b"x", {1: b"s" * 129}), "signature: has to have 4 to 128 bytes"),
+        (lambda: Update(1, "1", 0, {1: b"1234"}), "update: has to have 1 to 33554432 bytes"),
+        (
+            lambda: Update(1, "1", 33_554_433, {1: b"1234"}),
+            "update: has to have 1 to 33554432 bytes",
+        ),
+        (lambda: Update(1, "1", 1, {}), "update: not signed"),
+        (lambda: Update(1, "1", 1, {1: b"s" * 129}), "signature: has to have 4 to 128 bytes"),
         (lambda: Wanted(lns_uri="wss://" + "x" * 122), "lns_uri: at most 127 ASCII characters"),
         (
             lambda: cups.sign(ec.generate_private_key(ec.SECP384R1()), b""),
@@ -239,15 +253,24 @@ class Store:
 
     want: Wanted | None = None
     reports: list[Report] = field(default_factory=list)
-    given: list[Sequence[str]] = field(default_factory=list)
+    given: list[list[str]] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    fetched: list[tuple[bytes, int]] = field(default_factory=list)
 
     async def wanted(self, eui: bytes, report: Report) -> Wanted | None:
         self.reports.append(report)
         return self.want
 
-    async def answered(self, eui: bytes, report: Report, given: Sequence[str]) -> None:
+    async def answered(self, eui: bytes, report: Report, said: Answer) -> None:
         assert report is self.reports[-1]
-        self.given.append(given)
+        self.given.append(said.given)
+
+    async def image(self, update: Update) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+    async def delivered(self, eui: bytes, update: Update) -> None:
+        self.fetched.append((eui, update.id))
 
 
 class Served(Bench):
@@ -341,3 +364,53 @@ async def test_a_station_of_which_nothing_is_kept(served: Served) -> None:
     assert served.store.given == [[]]
     (shown,) = served.registry.snapshot()
     assert (shown.version, shown.model, shown.online) == (REQUEST["station"], "linux", False)
+
+
+async def test_an_update_is_fetched_in_pieces(served: Served) -> None:
+    served.known.add()
+    data = bytes(range(256)) * 2000
+    checksum, signature = cups.sign(KEY, data)
+    served.store.want = Wanted(
+        lns_uri="wss://lns.example:443", update=Update(7, "2.0.0", len(data), {checksum: signature})
+    )
+    served.store.pieces = [data[at : at + 100_000] for at in range(0, len(data), 100_000)]
+    status, _, body = await served.ask(REQUEST | {"keys": [checksum]})
+    assert (status, take_apart(body)) == (
+        200,
+        Parts("", "wss://lns.example:443", b"", b"", checksum, signature, data),
+    )
+    assert (served.store.given, served.store.fetched) == ([["lns_uri", "update"]], [(EUI, 7)])
+
+
+async def test_the_first_piece_of_an_answer_holds_what_stands_before_the_update(served: Served) -> None:
+    """Station reads both addresses from what came with the headers, and no chunked transfer."""
+    served.known.add()
+    served.store.want = Wanted(update=Update(7, "2.0.0", 3, {17: b"signature"}))
+    served.store.pieces = [b"new"]
+    body = json.dumps(REQUEST | {"keys": [17]}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]))
+    writer.write(
+        b"POST /update-info HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(body)
+        + b"Authorization: Bearer %s\r\n\r\n" % TOKEN.encode()
+        + body
+    )
+    head, _, first = (await reader.read(65536)).partition(b"\r\n\r\n")
+    assert b"\r\nContent-Length: 30\r\n" in head
+    assert b"chunked" not in head
+    assert first[:27] == bytes(6) + struct.pack("<II", 13, 17) + b"signature" + struct.pack("<I", 3)
+    assert first[27:] + await reader.readexactly(30 - len(first)) == b"new"
+    writer.close()
+
+
+async def test_an_update_that_ends_too_early_was_not_delivered(served: Served) -> None:
+    served.known.add()
+    served.store.want = Wanted(update=Update(7, "2.0.0", 5, {17: b"signature"}))
+
+    async def image(update: Update) -> AsyncIterator[bytes]:
+        yield b"new"
+        raise LookupError(update.id)
+
+    served.store.image = image  # type: ignore[method-assign]
+    with pytest.raises(aiohttp.ClientError):
+        await served.ask(REQUEST | {"keys": [17]})
+    assert served.store.fetched == []

@@ -12,7 +12,7 @@ from quartier.engines.pools import Pool
 from quartier.lorawan import domain
 from quartier.lorawan.domain import LoraError
 from quartier.lorawan.domain.stations import Roll, StationState, station_state
-from quartier.lorawan.gateways.cups import NOTHING, Report, answer
+from quartier.lorawan.gateways.cups_messages import NOTHING, Report, answer
 from quartier.lorawan.models import Gateway
 from quartier.lorawan.store.gateways import GatewayList
 from tests.lorawan.gateways.test_cups import take_apart
@@ -51,7 +51,7 @@ class Station:
         wanted = await self.gateways.wanted(GATEWAY, report)
         assert wanted is not None
         said = answer(report, wanted, signed_in_with=hashlib.sha256(self.token.encode()).digest())
-        await self.gateways.answered(GATEWAY, report, said.given)
+        await self.gateways.answered(GATEWAY, report, said)
         packed = said.packed()
         self.nothing = packed == NOTHING
         parts = take_apart(packed)

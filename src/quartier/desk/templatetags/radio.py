@@ -19,6 +19,8 @@ from quartier.desk.templatetags.desk import badge
 from quartier.lorawan.domain.stations import Roll
 from quartier.lorawan.models import Downlink, Gateway
 from quartier.lorawan.models_roaming import RoamingAgreement
+from quartier.lorawan.models_stations import StationDelivery, StationUpdate
+from quartier.lorawan.updates import MOST_ATTEMPTS, UpdateState
 from quartier.twin.units import display_number
 
 register = template.Library()
@@ -73,6 +75,40 @@ def roll_state(roll: Roll) -> SafeString:
 def station_part(name: str) -> str:
     """What a Basics Station was given, in words."""
     return str(words_radio.STATION_PARTS.get(name, name))
+
+
+@register.simple_tag
+def update_state(state: UpdateState) -> SafeString:
+    """Badge: how far a software update is at a Basics Station."""
+    kind, told = words_radio.UPDATE_STATES[state]
+    return badge(kind, str(told.title))
+
+
+@register.filter
+def update_advice(state: UpdateState) -> str:
+    """What that means, and what to do."""
+    return str(words_radio.UPDATE_STATES[state][1].advice)
+
+
+@register.simple_tag
+def update_active(update: StationUpdate) -> SafeString:
+    """Badge: whether an update is offered."""
+    return badge("success", _("aktiv")) if update.active else badge("info", _("nicht aktiv"))
+
+
+@register.simple_tag
+def delivery_result(delivery: StationDelivery) -> SafeString | str:
+    """Badge: what became of an update at a Station that was given it."""
+    if delivery.done_at is not None:
+        return update_state(UpdateState.DONE)
+    if delivery.begun_at is None:
+        return "–"
+    if delivery.delivered_at is None or delivery.delivered_at < delivery.begun_at:
+        stopped = delivery.attempts >= MOST_ATTEMPTS
+        return update_state(UpdateState.STOPPED if stopped else UpdateState.BROKEN)
+    if delivery.missed_at is None or delivery.missed_at < delivery.delivered_at:
+        return update_state(UpdateState.GIVEN)
+    return update_state(UpdateState.STOPPED if delivery.attempts >= MOST_ATTEMPTS else UpdateState.MISSED)
 
 
 @register.filter

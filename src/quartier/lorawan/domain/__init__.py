@@ -24,12 +24,24 @@ from quartier.lorawan.domain.gateways import make_token, save_gateway, set_disab
 from quartier.lorawan.domain.profiles import save_profile
 from quartier.lorawan.domain.stations import roll_station_token, set_station, station_state
 from quartier.lorawan.domain.transfer import export_devices, import_devices
+from quartier.lorawan.domain.updates import (
+    add_signature,
+    add_update,
+    assign_update,
+    delete_update,
+    offer_again,
+    set_update,
+)
 
 __all__ = [
     "DeviceSettings",
     "LoraError",
+    "add_signature",
+    "add_update",
+    "assign_update",
     "cancel_downlink",
     "create_group",
+    "delete_update",
     "encode_command",
     "enqueue",
     "enqueue_group",
@@ -37,6 +49,7 @@ __all__ = [
     "import_devices",
     "make_token",
     "move_device",
+    "offer_again",
     "register_device",
     "replace_keys",
     "roll_station_token",
@@ -47,5 +60,6 @@ __all__ = [
     "set_disabled",
     "set_members",
     "set_station",
+    "set_update",
     "station_state",
 ]

@@ -26,6 +26,7 @@ from quartier.cities.rules import Actor
 from quartier.cities.secrets import seal, unseal
 from quartier.lorawan.domain.changes import notify
 from quartier.lorawan.domain.errors import LoraError
+from quartier.lorawan.gateways.cups_messages import LONGEST_URI, Credentials, CupsError, Wanted
 from quartier.lorawan.models import Gateway
 
 _KEY: Final = "station"
@@ -143,9 +144,6 @@ def set_station(
             raise LoraError(
                 name, gettext("ist keine Adresse wie %s") % f"{_SCHEMES[name][0]}funk.example:3001"
             )
-    # Here, because pages would load aiohttp with it.
-    from quartier.lorawan.gateways.cups import LONGEST_URI, CupsError, Wanted  # noqa: PLC0415
-
     try:
         Wanted(cups_uri=cups_uri, lns_uri=lns_uri)
     except CupsError as error:
@@ -210,8 +208,6 @@ def _is_address(uri: str) -> bool:
 
 def _certificate(pem: str) -> bytes:
     """A certificate in DER as a Station can take it apart."""
-    from quartier.lorawan.gateways.cups import Credentials, CupsError  # noqa: PLC0415
-
     if len(pem) > _MOST_PEM:
         raise LoraError("trust", gettext("ist zu lang"))
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
@@ -12,8 +12,9 @@ import msgspec
 
 from quartier.cities.secrets import unseal
 from quartier.engines.pools import Pool
-from quartier.lorawan.gateways.cups import Credentials, Report, Wanted
+from quartier.lorawan.gateways.cups_messages import MOST_KEYS, Answer, Credentials, Report, Update, Wanted
 from quartier.lorawan.gateways.registry import Gateway, GatewayProtocol
+from quartier.lorawan.store import updates
 from quartier.lorawan.types import Eui
 
 _GATEWAYS: Final = """
@@ -82,8 +83,16 @@ class GatewayList:
                 [eui.hex()],
             )
             row = await cursor.fetchone()
+            update = await updates.wanted(
+                connection,
+                eui,
+                model=_said(report.model),
+                package=_said(report.package),
+                station=_said(report.station),
+                report=report,
+            )
         if row is None or not row[0]:
-            return None
+            return Wanted(update=update) if update else None
         kept, credentials = row
         secrets = unseal(kept.get("sealed", ""))
 
@@ -99,11 +108,13 @@ class GatewayList:
             lns_credentials=of("lns_token"),
             # The newest has not been used yet.
             lns_credentials_unused=credentials > 1,
+            update=update,
         )
 
-    async def answered(self, eui: Eui, report: Report, given: Sequence[str]) -> None:
+    async def answered(self, eui: Eui, report: Report, said: Answer) -> None:
         """Keep what a Station said of itself and what it was given, for pages. Raises psycopg errors."""
-        now = datetime.now(UTC).isoformat()
+        moment = datetime.now(UTC)
+        now, given = moment.isoformat(), said.given
         told: dict[str, Any] = {
             "asked_at": now,
             "station": _said(report.station),
@@ -112,9 +123,10 @@ class GatewayList:
             "cups_uri": _said(report.cups_uri),
             "lns_uri": _said(report.lns_uri),
             "keys": len(report.keys or ()),
+            "key_checksums": list(report.keys or ())[:MOST_KEYS],
         }
         if given:
-            told |= {"given": list(given), "given_at": now}
+            told |= {"given": given, "given_at": now}
         if "lns_credentials" in given:
             told["credentials_given_at"] = now
         async with self._pool.connection() as connection:
@@ -122,6 +134,15 @@ class GatewayList:
                 "UPDATE lorawan_gateway SET cups = cups || %s::text::jsonb WHERE eui = %s",
                 [_encoder.encode(told).decode(), eui.hex()],
             )
+            await updates.note(connection, eui, package=_said(report.package), now=moment, given=said.update)
+
+    def image(self, update: Update) -> AsyncIterator[bytes]:
+        """The bytes of an update, piece by piece. Raises psycopg errors, ImageGone."""
+        return updates.image(self._pool, update)
+
+    async def delivered(self, eui: Eui, update: Update) -> None:
+        """A Station has fetched all of an update. Raises psycopg errors."""
+        await updates.delivered(self._pool, eui, update)
 
     async def reload(self) -> list[Eui]:
         """Bring memory up to date; returns the gateways that were changed or removed. Raises psycopg errors."""

@@ -27,6 +27,7 @@ def page(
     parts = [
         ("radio", ENTER, _("Überblick")),
         ("radio-gateways", ENTER, _("Gateways")),
+        ("radio-updates", ENTER, _("Updates")),
         ("radio-devices", ENTER, _("Funkgeräte")),
         ("radio-frames", MESSAGES, _("Funkprotokoll")),
         ("radio-profiles", ENTER, _("Geräteprofile")),

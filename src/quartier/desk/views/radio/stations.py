@@ -13,9 +13,11 @@ from quartier.cities.rules import Actor
 from quartier.desk import radio_setup
 from quartier.desk.access import ENTER, RADIO, desk_page, require
 from quartier.desk.forms.radio.stations import StationForm
+from quartier.desk.forms.radio.updates import AssignForm
 from quartier.desk.views.common import complained, said
 from quartier.desk.views.radio.common import gateway_of, page
 from quartier.lorawan import domain
+from quartier.lorawan.domain.updates import assigned_update, update_at
 from quartier.lorawan.models import Gateway
 
 
@@ -23,7 +25,7 @@ from quartier.lorawan.models import Gateway
 @desk_page()
 def station(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
     """What CUPS keeps at the Station, and the form that changes it."""
-    gateway = _station_of(actor, eui)
+    gateway = station_of(actor, eui)
     posted = request.method == "POST"
     if posted:
         require(actor, RADIO, gateway.municipality)
@@ -43,6 +45,9 @@ def station(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
         "gateway": gateway,
         "state": state,
         "form": form,
+        "at": update_at(gateway),
+        "assign": AssignForm(actor, gateway, initial={"update": assigned_update(gateway)}),
+        "keys": [f"{crc:08x}" for crc in gateway.cups.get("key_checksums", ())],
         "may_write": actor.may(RADIO, gateway.municipality_id),
         "files": radio_setup.cups_files(),
         "ours": {"cups": radio_setup.cups_uri(), "lns": radio_setup.station_uri()},
@@ -61,7 +66,7 @@ def station(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
 @desk_page(RADIO)
 def station_roll(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
     """A new token, which goes to the Station alone."""
-    gateway = _station_of(actor, eui, RADIO)
+    gateway = station_of(actor, eui, RADIO)
     try:
         domain.roll_station_token(actor, gateway)
     except domain.LoraError as error:
@@ -77,7 +82,8 @@ def station_roll(request: HttpRequest, actor: Actor, eui: str) -> HttpResponse:
     return redirect("desk:radio-gateway-station", eui=gateway.eui)
 
 
-def _station_of(actor: Actor, eui: str, action: str = ENTER) -> Gateway:
+def station_of(actor: Actor, eui: str, action: str = ENTER) -> Gateway:
+    """The gateway of an address, if it is a Basics Station. Raises Http404, NotAllowedIn."""
     gateway = gateway_of(actor, eui, action)
     if gateway.protocol != Gateway.Protocol.STATION:
         raise Http404
