@@ -253,3 +253,10 @@ def test_continuous_integration_runs_what_the_readme_says() -> None:
     assert script.stat().st_mode & 0o111
     assert "exec make test" in script.read_text()
     assert "make test" in (ROOT / "README.md").read_text()
+
+
+def test_migrations_make_what_the_models_say(transactional_db: None) -> None:
+    """Otherwise the next ``makemigrations`` would bring a change that nobody made."""
+    from django.core.management import call_command
+
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)

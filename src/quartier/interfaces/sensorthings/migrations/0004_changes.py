@@ -51,7 +51,11 @@ class Migration(migrations.Migration):
     dependencies = [("sensorthings", "0003_posted")]
 
     operations = [
-        migrations.AddField("task", "states", models.JSONField(default=list)),
+        migrations.AddField(
+            "task",
+            "states",
+            models.JSONField(default=list, help_text="state, time and detail, the oldest one first"),
+        ),
         migrations.RunSQL(
             (Path(__file__).parent / "changes.sql").read_text() + _triggers(),
             _without()
