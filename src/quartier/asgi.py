@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 # Five megabytes of a form (DATA_UPLOAD_MAX_MEMORY_SIZE) and what multipart puts around them.
 MAXIMUM_REQUEST_BYTES = 6 * 1024 * 1024
+# Files that are large by their nature: software of Stations (32 MiB).
+LARGER_REQUESTS_BYTES = {"/amt/funknetz/updates/neu/": 33 * 1024 * 1024}
 _WAIT_FOR_BUS_S = 3.0
 
 
@@ -95,6 +97,7 @@ application = Starlette(
         Middleware(
             Around,
             maximum=MAXIMUM_REQUEST_BYTES,
+            larger=LARGER_REQUESTS_BYTES,
             https=config().public_url.startswith("https://"),
             map_style=config().map_style_url,
             sign_in=config().oidc_server,

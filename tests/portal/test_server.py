@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.urls import reverse
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from quartier.asgi import LARGER_REQUESTS_BYTES
+from quartier.lorawan.gateways.cups_messages import LARGEST_UPDATE
 from quartier.portal import assets, server
 from quartier.portal.server import Around, Assets, Connected, LowerCaseHeaders
 
@@ -111,6 +114,26 @@ async def test_request_is_limited_whether_it_states_its_length_or_not(
         assert response.text == str(size)
     else:
         assert "at most 1000 bytes" in response.text
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 413), ("/large/", 200)])
+async def test_addresses_for_large_files_take_more(path: str, status: int) -> None:
+    app = Starlette(
+        routes=[Route("/", echo, methods=["POST"]), Route("/large/", echo, methods=["POST"])],
+        middleware=[Middleware(Around, maximum=1000, larger={"/large/": 3000})],
+    )
+    async with client(app) as http:
+        assert (await http.post(path, content=b"x" * 3000)).status_code == status
+        refused = await http.post("/large/", content=b"x" * 3001)
+    assert (refused.status_code, refused.text) == (
+        413,
+        "Request too large: at most 3000 bytes are taken.\n",
+    )
+
+
+def test_large_files_are_taken_where_updates_are_uploaded() -> None:
+    assert list(LARGER_REQUESTS_BYTES) == [reverse("desk:radio-update-new")]
+    assert LARGER_REQUESTS_BYTES[reverse("desk:radio-update-new")] > LARGEST_UPDATE
 
 
 async def test_sensorthings_is_refused_in_its_own_form() -> None:

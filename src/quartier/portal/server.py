@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mimetypes
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from django.apps import apps
@@ -77,12 +79,14 @@ class Around:
         app: ASGIApp,
         *,
         maximum: int = 1 << 62,
+        larger: Mapping[str, int] = MappingProxyType({}),
         https: bool = False,
         map_style: str = "",
         sign_in: str = "",
     ) -> None:
         self.app = app
         self.maximum = maximum
+        self.larger = larger  # by path
         headers = {
             "content-security-policy": content_security_policy(map_style=map_style, sign_in=sign_in),
             "x-content-type-options": "nosniff",
@@ -94,8 +98,9 @@ class Around:
             headers["strict-transport-security"] = f"max-age={_YEAR_S}"
         self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
-    def _refusal(self, scope: Scope) -> Response:
-        words = f"Request too large: at most {self.maximum} bytes are taken"
+    @staticmethod
+    def _refusal(scope: Scope, maximum: int) -> Response:
+        words = f"Request too large: at most {maximum} bytes are taken"
         if scope.get("path", "").startswith("/sensorthings/"):
             return Refusal(413, words).response()
         return PlainTextResponse(f"{words}.\n", 413)
@@ -114,9 +119,10 @@ class Around:
             elif name == b"accept-encoding":
                 packed = packed or b"gzip" in value
         answer = _Answer(send, self.headers, packed=packed)
+        maximum = self.larger.get(scope["path"], self.maximum)
         length = int(stated) if stated.isdigit() and len(stated) < _LONGEST_NUMBER else None
-        if stated.isdigit() and (length is None or length > self.maximum):
-            await self._refusal(scope)(scope, receive, answer.send)
+        if stated.isdigit() and (length is None or length > maximum):
+            await self._refusal(scope, maximum)(scope, receive, answer.send)
             return
         if length is not None and not in_pieces:
             # The server gives no more than was stated (RFC 9112 section 6.3).
@@ -128,7 +134,7 @@ class Around:
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
-            if got > self.maximum:
+            if got > maximum:
                 raise _TooLarge
             return message
 
@@ -136,7 +142,7 @@ class Around:
             await self.app(scope, counted, answer.send)
         except _TooLarge:
             if not answer.begun:
-                await self._refusal(scope)(scope, receive, answer.send)
+                await self._refusal(scope, maximum)(scope, receive, answer.send)
 
 
 class _Answer:
