@@ -296,6 +296,9 @@ def test_a_downlink_through_the_codec(scene: Scene, radio: Radio) -> None:
              "Das Gateway hat nicht gesagt, ob es gesendet hat. Das gilt als nicht gesendet."],
         ),
         ({"state": "failed", "reason": "a new one"}, ["Gescheitert: a new one."]),
+        ({"state": "sent", "sent_at": True, "confirmed": False, "detail": "2 of 3 gateways"},
+            ["2 von 3 Gateways haben sie gesendet.",
+             "Ob das Gerät sie gehört hat, ist nicht bekannt: Eine Bestätigung wurde nicht verlangt."]),
     ],
 )  # fmt: skip
 def test_the_state_of_a_downlink_in_words(
@@ -309,6 +312,7 @@ def test_the_state_of_a_downlink_in_words(
     downlink.sent_at = timezone.now() if sent else None
     told = radio_downlinks.sentences(downlink)
     assert told[-len(expected) :] == expected
+    assert "gateways" not in radio_downlinks.technical(downlink)
     assert any("von Rathaus Schwerte; das Gateway hat es bestätigt" in one for one in told) == bool(sent)
 
 

@@ -143,22 +143,23 @@ class ProfileForm(_Refusing):
         if profile is None and isinstance(field, forms.ModelChoiceField):
             field.empty_label = None
 
-    def facts(self, *names: str) -> list[tuple[str, str]]:
+    def facts(self, profile: DeviceProfile, *names: str) -> list[tuple[str, str]]:
         """What the fields hold, in words, for those who may only read: (label, value)."""
-        return [(str(self.fields[name].label), self._in_words(name)) for name in names]
+        return [(str(self.fields[name].label), self._in_words(profile, name)) for name in names]
 
-    def _in_words(self, name: str) -> str:
-        field, value = self.fields[name], self.get_initial_for_field(self.fields[name], name)
+    def _in_words(self, profile: DeviceProfile, name: str) -> str:
+        field: Any = self.fields[name]
+        value = self.get_initial_for_field(field, name)
         if isinstance(field, forms.BooleanField):
-            return _("ja") if value else _("nein")
+            return str(_("ja") if value else _("nein"))
         if isinstance(field, forms.ModelChoiceField):
-            row = field.queryset.model._default_manager.filter(pk=value).first() if value else None
-            return str(row or field.empty_label)
+            return str(getattr(profile, name) or field.empty_label)
         if isinstance(field, forms.ChoiceField):
-            return str(dict(field.choices).get(value, value))
+            choices: Any = field.choices
+            return str(dict(choices).get(value, value))
         if name.endswith("_mhz"):
             value = " ".join(formats.localize(float(one)) for one in str(value).split())
-        return formats.localize(value) if value not in (None, "") else "–"
+        return str(formats.localize(value)) if value not in (None, "") else "–"
 
     def clean_rx2_frequency_mhz(self) -> list[int]:
         """In Hz, one."""

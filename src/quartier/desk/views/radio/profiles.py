@@ -67,8 +67,8 @@ def profile_detail(request: HttpRequest, actor: Actor, key: str) -> HttpResponse
     form = ProfileForm(actor, profile)
     context = {
         "profile": profile,
-        "about": form.facts(*(name for name in form.fields if name not in ProfileForm.MORE)),
-        "more": form.facts(*ProfileForm.MORE),
+        "about": form.facts(profile, *(name for name in form.fields if name not in ProfileForm.MORE)),
+        "more": form.facts(profile, *ProfileForm.MORE),
         "may_write": actor.may(RADIO),
     }
     status = 403 if request.method == "POST" else 200
