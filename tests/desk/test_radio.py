@@ -297,7 +297,7 @@ def test_a_downlink_through_the_codec(scene: Scene, radio: Radio) -> None:
         ),
         ({"state": "failed", "reason": "a new one"}, ["Gescheitert: a new one."]),
         ({"state": "sent", "sent_at": True, "confirmed": False, "detail": "2 of 3 gateways"},
-            ["2 von 3 Gateways haben sie gesendet.",
+            ["Gateways, die sie gesendet haben: 2 von 3.",
              "Ob das Gerät sie gehört hat, ist nicht bekannt: Eine Bestätigung wurde nicht verlangt."]),
     ],
 )  # fmt: skip

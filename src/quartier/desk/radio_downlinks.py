@@ -30,7 +30,7 @@ def sentences(downlink: Downlink) -> list[str]:
         told.append(_sent(downlink))
         if (share := _SHARE.fullmatch(downlink.detail)) is not None:
             told.append(
-                _("%(n)s von %(all)s Gateways haben sie gesendet.") % {"n": share[1], "all": share[2]}
+                _("Gateways, die sie gesendet haben: %(n)s von %(all)s.") % {"n": share[1], "all": share[2]}
             )
     elif downlink.attempts and downlink.reason:
         told.append(

@@ -251,13 +251,16 @@ class AgreementForm(_Refusing):
         label=_("DevEUIs"),
         required=False,
         max_length=20_000,
-        help_text=_("Durch Leerzeichen getrennt. Leer: alle."),
+        help_text=_(
+            "Durch Leerzeichen getrennt. Sind oben nur Adressbereiche angegeben und weder DevEUIs noch JoinEUIs, "
+            "gilt die Vereinbarung nicht für Anmeldungen."
+        ),
     )
     join_euis = forms.CharField(
         label=_("JoinEUIs"),
         required=False,
         max_length=5000,
-        help_text=_("Durch Leerzeichen getrennt. Leer: alle."),
+        help_text=_("Durch Leerzeichen getrennt."),
     )
     uplink_airtime_s_per_day = forms.FloatField(
         label=_("Sendezeit der Geräte je Tag in s"),
