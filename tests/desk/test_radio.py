@@ -182,7 +182,8 @@ def test_frames_are_told_in_both_languages(scene: Scene, radio: Radio) -> None:
             "Das Gerät bestätigt unsere letzte Nachricht.", "Am Rand des Empfangs: weniger als 3 dB Reserve.",
         ]  # fmt: skip
         assert [(one.label, one.peer, one.signal) for one in told.gateways] == [
-            ("Rathaus Schwerte", "", "−118 dBm, −11,0 dB"), ("Rathaus Dortmund", "nachbar", "−121 dBm, −12,0 dB"),
+            ("Rathaus Schwerte", "", "−118\u00a0dBm, −11,0\u00a0dB"),
+            ("Rathaus Dortmund", "nachbar", "−121\u00a0dBm, −12,0\u00a0dB"),
         ]  # fmt: skip
         [answer] = told.answers
         assert (answer.title, answer.notes) == (
@@ -295,6 +296,9 @@ def test_a_downlink_through_the_codec(scene: Scene, radio: Radio) -> None:
              "Das Gateway hat nicht gesagt, ob es gesendet hat. Das gilt als nicht gesendet."],
         ),
         ({"state": "failed", "reason": "a new one"}, ["Gescheitert: a new one."]),
+        ({"state": "sent", "sent_at": True, "confirmed": False, "detail": "2 of 3 gateways"},
+            ["Gateways, die sie gesendet haben: 2 von 3.",
+             "Ob das Gerät sie gehört hat, ist nicht bekannt: Eine Bestätigung wurde nicht verlangt."]),
     ],
 )  # fmt: skip
 def test_the_state_of_a_downlink_in_words(
@@ -308,6 +312,7 @@ def test_the_state_of_a_downlink_in_words(
     downlink.sent_at = timezone.now() if sent else None
     told = radio_downlinks.sentences(downlink)
     assert told[-len(expected) :] == expected
+    assert "gateways" not in radio_downlinks.technical(downlink)
     assert any("von Rathaus Schwerte; das Gateway hat es bestätigt" in one for one in told) == bool(sent)
 
 
@@ -333,6 +338,32 @@ def test_import_checks_first_and_writes_all_or_nothing(scene: Scene, radio: Radi
     assert APP_KEY not in exported
 
 
+def test_a_profile_of_all_cities_is_read_by_one_city_and_says_why(scene: Scene, radio: Radio) -> None:
+    address = f"{BASE}profile/muster-a/"
+    for name, may_write in (("staff", False), ("operator", True)):
+        answer = scene.client(name).get(address)
+        page = answer.content.decode()
+        assert "Sie können dieses Profil nur lesen" in page, name
+        assert "Ändern kann es nur, wer in allen das Funknetz ändern darf." in page, name
+        assert ("legen Sie ein Profil Ihrer Stadt an" in page) is may_write, name
+        assert 'name="mac_version"' not in page, name
+        facts = dict(answer.context["about"]) | dict(answer.context["more"])
+        assert facts["Stadt"] == "alle Städte"
+        assert facts["LoRaWAN-Version"] == "1.0.3"
+        assert facts["Klasse"] == "A: hört nur nach dem Senden"
+        assert facts["Gerätetyp"] == "keiner"
+        assert facts["Erwarteter Abstand in Sekunden"] == "–"
+        assert facts["Datenrate regeln (ADR)"] == "ja"
+        assert facts["Datenrate in RX2"] == "DR0 (SF12BW125)"
+        assert facts["Frequenz in RX2 in MHz"] == "869,525"
+    assert 'name="mac_version"' in scene.client("operator_all").get(address).content.decode()
+    # A new profile of somebody with one city is not offered to all of them.
+    choices = (
+        scene.client("operator").get(f"{BASE}profile/neu/").context["form"].fields["municipality"].choices
+    )
+    assert [str(label) for _, label in choices] == ["Schwerte"]
+
+
 def test_a_move_leaves_a_history(scene: Scene, radio: Radio) -> None:
     page = f"{BASE}geraete/{DEVICES['schwerte']}/"
     data = {"municipality": scene.dortmund.pk, "reason": "Grenze verlegt"}
@@ -356,6 +387,10 @@ def test_traffic_budgets_and_trail(scene: Scene, radio: Radio) -> None:
     client = scene.client("operator")
     address = f"{BASE}datenschutz/?municipality={scene.schwerte.pk}&geraet={DEVICES['schwerte']}"
     assert len(client.get(address).context["page"].object_list) == 5
+    nothing = client.get(
+        f"{BASE}datenschutz/?municipality={scene.schwerte.pk}&geraet={DEVICES['schwerte'][:-1]}c"
+    )
+    assert "Von diesem Gerät ging nichts an andere Netze." in nothing.content.decode()
     other = f"{BASE}datenschutz/?municipality={scene.dortmund.pk}&geraet={DEVICES['dortmund']}"
     assert client.get(other).status_code == 422
     assert client.get(f"{BASE}datenschutz/?municipality={scene.schwerte.pk}&geraet=xyz").status_code == 422

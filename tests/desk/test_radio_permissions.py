@@ -23,7 +23,7 @@ GENERAL: list[tuple[str, str]] = [
     ("protokoll/", "403 403 403 200 200 200 200"),
     ("profile/", "403 403 200 200 200 200 200"),
     ("profile/neu/", "403 403 403 403 200 200 200"),
-    ("profile/muster-a/", "403 403 403 403 200 200 200"),
+    ("profile/muster-a/", "403 403 200 200 200 200 200"),
     ("gruppen/", "403 403 200 200 200 200 200"),
     ("gruppen/neu/", "403 403 403 403 200 200 200"),
     ("partner/", "403 403 403 403 200 200 200"),
@@ -53,6 +53,19 @@ OWN_AND_OTHER: list[tuple[str, str, str]] = [
     ),
     ("partner/{peer}/{day}/", "403 403 403 403 200 200 200", "403 403 403 403 403 200 200"),
 ]
+
+PROFILE_OF_ALL: dict[str, Any] = {
+    "name": "Neu",
+    "mac_version": "1.0.3",
+    "device_class": "A",
+    "adr_margin_db": "10",
+    "rx1_delay_s": "1",
+    "rx1_dr_offset": "0",
+    "rx2_data_rate": "0",
+    "rx2_frequency_mhz": "869.525",
+    "status_interval_s": "0",
+    "class_c_timeout_s": "5",
+}
 
 # Changes: 302 is "done", 403 "no right", 422 "the form is wrong" (the other city is no choice of the form).
 CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
@@ -138,6 +151,8 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
         "403 403 403 403 302 302 302",
         "403 403 403 403 422 302 302",
     ),
+    # A profile of all cities: only somebody with the right in all of them changes it, the others read it.
+    ("profile/muster-a/", PROFILE_OF_ALL, "403 403 403 403 403 302 302", "403 403 403 403 403 302 302"),
     (
         "gruppen/neu/",
         {

@@ -364,3 +364,10 @@ def test_frost_client_only_where_it_can_ask(text: str, offered: bool) -> None:
     from quartier.portal.sensorthings.programs import programs
 
     assert ("frost" in [one.key for one in programs(Question.of(text), "http://x", "list")]) == offered
+
+
+async def test_the_rules_for_writing_are_linked_and_there(client: httpx.AsyncClient) -> None:
+    page = (await client.get(PAGE)).text
+    [address] = re.findall(r'href="([^"]*/business-logic)"', page)
+    answer = await client.get(html.unescape(address))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/markdown; charset=utf-8")

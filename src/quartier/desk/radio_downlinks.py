@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from typing import Final
 
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
@@ -11,6 +13,14 @@ from django.utils.translation import gettext as _
 from quartier.desk import words_radio
 from quartier.lorawan.models import Downlink, Gateway
 
+# How the network notes for a group what it sent by: "2 of 3 gateways".
+_SHARE: Final = re.compile(r"(\d+) of (\d+) gateways")
+
+
+def technical(downlink: Downlink) -> str:
+    """What the network noted, unless a sentence tells it."""
+    return "" if _SHARE.fullmatch(downlink.detail) else downlink.detail
+
 
 def sentences(downlink: Downlink) -> list[str]:
     """One sentence for each thing that is known, in order."""
@@ -18,6 +28,10 @@ def sentences(downlink: Downlink) -> list[str]:
     state = Downlink.State(downlink.state)
     if downlink.sent_at is not None:
         told.append(_sent(downlink))
+        if (share := _SHARE.fullmatch(downlink.detail)) is not None:
+            told.append(
+                _("Gateways, die sie gesendet haben: %(n)s von %(all)s.") % {"n": share[1], "all": share[2]}
+            )
     elif downlink.attempts and downlink.reason:
         told.append(
             _("Bisher %(n)d Versuch(e). Zuletzt: %(why)s.")

@@ -185,7 +185,7 @@ def _heard(one: Heard, gateways: Mapping[str, KnownGateway]) -> HeardBy:
     label = one.eui if known is None else known.label or _("privates Gateway")
     signal = ""
     if one.rssi_dbm is not None and one.snr_db is not None:
-        signal = f"{_number(one.rssi_dbm, 0)} dBm, {_number(one.snr_db, 1)} dB"
+        signal = f"{_number(one.rssi_dbm, 0)}\u00a0dBm, {_number(one.snr_db, 1)}\u00a0dB"
     return HeardBy(label, known.pk if known else None, one.peer, signal)
 
 

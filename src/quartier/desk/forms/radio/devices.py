@@ -91,6 +91,7 @@ class KeysForm(_Refusing):
     profile = forms.ModelChoiceField(
         label=_("Geräteprofil"),
         queryset=DeviceProfile.objects.none(),
+        empty_label=_("bitte wählen"),
         help_text=_("Sagt, welche LoRaWAN-Version und Klasse das Gerät hat; steht im Datenblatt."),
     )
     activation = forms.ChoiceField(label=_("Anmeldung"), choices=LoraDevice.Activation.choices)

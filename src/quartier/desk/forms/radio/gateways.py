@@ -67,10 +67,10 @@ class GatewayForm(DeskForm):
     lon = forms.FloatField(label=_("Länge in Grad"), required=False, min_value=-180, max_value=180)
     lat = forms.FloatField(label=_("Breite in Grad"), required=False, min_value=-90, max_value=90)
     altitude_m = forms.FloatField(
-        label=_("Höhe über NHN in m"), required=False, min_value=-500, max_value=9000
+        label=_("Höhe über NHN in m"), required=False, min_value=-500, max_value=9000
     )
     height_above_ground_m = forms.FloatField(
-        label=_("Höhe der Antenne über dem Boden in m"), required=False, min_value=-100, max_value=1000
+        label=_("Höhe der Antenne über dem Boden in m"), required=False, min_value=-100, max_value=1000
     )
     antenna_gain_dbi = forms.FloatField(
         label=_("Antennengewinn in dBi"),

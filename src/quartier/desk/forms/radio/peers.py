@@ -67,7 +67,7 @@ class PeerForm(_Refusing):
         help_text=_("An die Adresse kommt /fns, /sns oder /hns; manche Netzserver verlangen das."),
     )
     timeout_s = forms.FloatField(
-        label=_("Geduld in s"),
+        label=_("Wartezeit in s"),
         initial=5,
         min_value=0.1,
         max_value=60,
@@ -247,8 +247,21 @@ class AgreementForm(_Refusing):
         max_length=5000,
         help_text=_("Wie 00e20000/16. Innerhalb der NetID 000000 sind Bereiche oder Listen nötig."),
     )
-    dev_euis = forms.CharField(label=_("DevEUIs"), required=False, max_length=20_000)
-    join_euis = forms.CharField(label=_("JoinEUIs"), required=False, max_length=5000)
+    dev_euis = forms.CharField(
+        label=_("DevEUIs"),
+        required=False,
+        max_length=20_000,
+        help_text=_(
+            "Durch Leerzeichen getrennt. Sind oben nur Adressbereiche angegeben und weder DevEUIs noch JoinEUIs, "
+            "gilt die Vereinbarung nicht für Anmeldungen."
+        ),
+    )
+    join_euis = forms.CharField(
+        label=_("JoinEUIs"),
+        required=False,
+        max_length=5000,
+        help_text=_("Durch Leerzeichen getrennt."),
+    )
     uplink_airtime_s_per_day = forms.FloatField(
         label=_("Sendezeit der Geräte je Tag in s"),
         required=False,
@@ -256,16 +269,25 @@ class AgreementForm(_Refusing):
         help_text=_("Leer: ohne Grenze."),
     )
     downlink_airtime_s_per_day = forms.FloatField(
-        label=_("Sendezeit der Gateways je Tag in s"), required=False, min_value=0
+        label=_("Sendezeit der Gateways je Tag in s"),
+        required=False,
+        min_value=0,
+        help_text=_("Leer: ohne Grenze."),
     )
     downlinks_per_day = forms.IntegerField(
-        label=_("Nachrichten an Geräte je Tag"), required=False, min_value=0
+        label=_("Nachrichten an Geräte je Tag"),
+        required=False,
+        min_value=0,
+        help_text=_("Leer: ohne Grenze."),
     )
     uplink_rate_per_h = forms.FloatField(
-        label=_("Nachrichten eines Geräts je Stunde"), required=False, min_value=0
+        label=_("Nachrichten eines Geräts je Stunde"),
+        required=False,
+        min_value=0,
+        help_text=_("Leer: ohne Grenze."),
     )
     lifetime_s = forms.IntegerField(
-        label=_("Gedächtnis in s"),
+        label=_("Merkdauer in s"),
         initial=0,
         min_value=0,
         max_value=31_536_000,

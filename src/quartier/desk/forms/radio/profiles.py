@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from django import forms
+from django.utils import formats
 from django.utils.translation import gettext_lazy as _
 
 from quartier.cities.models import Municipality
@@ -72,7 +73,11 @@ class ProfileForm(_Refusing):
         help_text=_("Gilt für neue Geräte, die selbst keinen nennen; zu ihm gehört der Codec."),
     )
     expected_interval_s = forms.IntegerField(
-        label=_("Erwarteter Abstand in Sekunden"), required=False, min_value=1, max_value=31_536_000
+        label=_("Erwarteter Abstand in Sekunden"),
+        required=False,
+        min_value=1,
+        max_value=31_536_000,
+        help_text=_("Wie oft das Gerät sendet; bleibt es deutlich länger aus, gilt es als verstummt."),
     )
     adr = forms.BooleanField(
         label=_("Datenrate regeln (ADR)"),
@@ -127,9 +132,34 @@ class ProfileForm(_Refusing):
         offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))
         offer(self, "device_type", DeviceType.objects.all())
         if not everywhere(actor, RADIO):
-            self.fields["municipality"].required = True
+            self._own_city(profile)
         if profile is not None:
             del self.fields["key"]
+
+    def _own_city(self, profile: DeviceProfile | None) -> None:
+        """Who may not change profiles of all cities is not offered them."""
+        field = self.fields["municipality"]
+        field.required, field.help_text = True, ""
+        if profile is None and isinstance(field, forms.ModelChoiceField):
+            field.empty_label = None
+
+    def facts(self, profile: DeviceProfile, *names: str) -> list[tuple[str, str]]:
+        """What the fields hold, in words, for those who may only read: (label, value)."""
+        return [(str(self.fields[name].label), self._in_words(profile, name)) for name in names]
+
+    def _in_words(self, profile: DeviceProfile, name: str) -> str:
+        field: Any = self.fields[name]
+        value = self.get_initial_for_field(field, name)
+        if isinstance(field, forms.BooleanField):
+            return str(_("ja") if value else _("nein"))
+        if isinstance(field, forms.ModelChoiceField):
+            return str(getattr(profile, name) or field.empty_label)
+        if isinstance(field, forms.ChoiceField):
+            choices: Any = field.choices
+            return str(dict(choices).get(value, value))
+        if name.endswith("_mhz"):
+            value = " ".join(formats.localize(float(one)) for one in str(value).split())
+        return str(formats.localize(value)) if value not in (None, "") else "–"
 
     def clean_rx2_frequency_mhz(self) -> list[int]:
         """In Hz, one."""
@@ -197,7 +227,7 @@ class GroupForm(_Refusing):
         label=_("Adresse der Gruppe (McAddr)"),
         required=False,
         max_length=20,
-        help_text=_("Leer: wird ausgelost."),
+        help_text=_("Leer: wird zufällig gewählt."),
     )
     key = forms.CharField(
         label=_("Schlüssel der Gruppe (McKey)"),
@@ -205,8 +235,19 @@ class GroupForm(_Refusing):
         help_text=_("32 Zeichen aus 0–9 und a–f, wie er in den Geräten steht. Er wird nie wieder angezeigt."),
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}, render_value=False),
     )
-    data_rate = forms.TypedChoiceField(label=_("Datenrate"), choices=_RATES, coerce=int, initial=0)
-    frequency_mhz = forms.CharField(label=_("Frequenz in MHz"), initial="869.525", max_length=20)
+    data_rate = forms.TypedChoiceField(
+        label=_("Datenrate"),
+        choices=_RATES,
+        coerce=int,
+        initial=0,
+        help_text=_("Wie in den Geräten eingestellt. DR0 reicht am weitesten und sendet am längsten."),
+    )
+    frequency_mhz = forms.CharField(
+        label=_("Frequenz in MHz"),
+        initial="869.525",
+        max_length=20,
+        help_text=_("Wie in den Geräten eingestellt."),
+    )
 
     def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -61,7 +61,8 @@ def downlink_detail(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse
     """The true state of a downlink."""
     downlink = _downlink(actor, pk)
     context = {**_state(downlink), "may_send": actor.may(SEND, downlink.municipality_id)}
-    return page(request, actor, "desk/radio/downlink.html", context, tab="radio-devices")
+    tab = "radio-groups" if downlink.group_id else "radio-devices"
+    return page(request, actor, "desk/radio/downlink.html", context, tab=tab)
 
 
 @require_safe
@@ -76,7 +77,12 @@ def _state(downlink: Downlink) -> dict[str, object]:
     follows = downlink.state in Downlink.OPEN or (
         downlink.state == Downlink.State.SENT and downlink.confirmed
     )
-    return {"downlink": downlink, "sentences": radio_downlinks.sentences(downlink), "follows": follows}
+    return {
+        "downlink": downlink,
+        "sentences": radio_downlinks.sentences(downlink),
+        "technical": radio_downlinks.technical(downlink),
+        "follows": follows,
+    }
 
 
 @require_POST

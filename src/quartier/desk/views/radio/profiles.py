@@ -42,7 +42,7 @@ def profile_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         n_devices=Count("devices", filter=within(actor, ENTER, "devices__municipality_id"))
     )
     context = {
-        "rows": [(one, _may_change(actor, one)) for one in counted],
+        "rows": list(counted),
         "may_write": actor.may(RADIO),
     }
     return page(request, actor, "desk/radio/profiles.html", context, tab=_PROFILES)
@@ -50,11 +50,32 @@ def profile_list(request: HttpRequest, actor: Actor) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @desk_page(RADIO)
-def profile_edit(request: HttpRequest, actor: Actor, key: str = "") -> HttpResponse:
-    """A new profile, or changes to one."""
-    profile = get_object_or_404(DeviceProfile, key=key) if key else None
-    if profile is not None and profile.municipality is not None:
-        require(actor, RADIO, profile.municipality)
+def profile_new(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """A new profile."""
+    return _edit(request, actor, None)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@desk_page()
+def profile_detail(request: HttpRequest, actor: Actor, key: str) -> HttpResponse:
+    """A profile: to be changed by those who may, to be read by the others, who also learn why."""
+    profile = get_object_or_404(DeviceProfile.objects.select_related("municipality", "device_type"), key=key)
+    if profile.municipality is not None:
+        require(actor, ENTER, profile.municipality)
+    if _may_change(actor, profile):
+        return _edit(request, actor, profile)
+    form = ProfileForm(actor, profile)
+    context = {
+        "profile": profile,
+        "about": form.facts(profile, *(name for name in form.fields if name not in ProfileForm.MORE)),
+        "more": form.facts(profile, *ProfileForm.MORE),
+        "may_write": actor.may(RADIO),
+    }
+    status = 403 if request.method == "POST" else 200
+    return page(request, actor, "desk/radio/profile.html", context, tab=_PROFILES, status=status)
+
+
+def _edit(request: HttpRequest, actor: Actor, profile: DeviceProfile | None) -> HttpResponse:
     posted = request.method == "POST"
     form = ProfileForm(actor, profile, request.POST if posted else None)
     if posted and form.is_valid():
@@ -62,7 +83,8 @@ def profile_edit(request: HttpRequest, actor: Actor, key: str = "") -> HttpRespo
         try:
             if profile is None and DeviceProfile.objects.filter(key=data["key"]).exists():
                 raise LoraError("key", _("gibt es schon"))
-            domain.save_profile(actor, key or data["key"], municipality=data["municipality"], **form.values())
+            key = profile.key if profile is not None else data["key"]
+            domain.save_profile(actor, key, municipality=data["municipality"], **form.values())
         except LoraError as error:
             form.refuse(error)
         else:
