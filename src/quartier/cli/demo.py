@@ -113,6 +113,9 @@ def _choose_settings(folder: Path, port: int | None) -> None:
     """Settings of the demo become part of the environment, where its processes read them."""
     os.environ["QUARTIER_DATA"] = str(folder)
     os.environ["QUARTIER_SIMULATED"] = "true"
+    # Virtual cities are small: NATS need not keep the garbage of the first hours' readings. A real installation sets no
+    # limit, for beyond it the server would do little else than collect.
+    os.environ.setdefault("GOMEMLIMIT", "64MiB")
     config.cache_clear()
     settings = config()
     if settings.postgres_url or settings.nats_url:
