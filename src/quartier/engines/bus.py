@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import nats
 import nats.errors
@@ -101,19 +101,24 @@ async def bound_mqtt(bus: Bus) -> bool:
     The server removes a message when every session has acknowledged it, and keeps none that no session wants. But one
     subscriber that stays away would fill the disk until its session is forgotten, and with it stop the inbox.
     """
+    # As JSON and not in the client's own types, which would drop settings of newer servers.
     try:
-        found = await bus.js.stream_info(MQTT_MESSAGES)
+        settings = (await _api(bus, f"STREAM.INFO.{MQTT_MESSAGES}"))["config"]
     except NotFoundError:
         return False
-    wanted_age_s = (SESSION_HOURS + 1) * 3600
-    # Its JSON as it came: the client's own type would drop settings of newer servers.
-    answer = await bus.nc.request(f"$JS.API.STREAM.INFO.{MQTT_MESSAGES}", b"", timeout=5)
-    settings = json.loads(answer.data)["config"]
-    if found.config.max_bytes != MQTT_BYTES or found.config.max_age != wanted_age_s:
-        settings |= {"max_bytes": MQTT_BYTES, "max_age": wanted_age_s * 10**9, "discard": "old"}
-        answer = await bus.nc.request(
-            f"$JS.API.STREAM.UPDATE.{MQTT_MESSAGES}", json.dumps(settings).encode(), timeout=5
-        )
-        if error := json.loads(answer.data).get("error"):
-            APIError.from_error(error)
+    wanted = {"max_bytes": MQTT_BYTES, "max_age": (SESSION_HOURS + 1) * 3600 * 10**9, "discard": "old"}
+    if settings != settings | wanted:
+        await _api(bus, f"STREAM.UPDATE.{MQTT_MESSAGES}", settings | wanted)
     return True
+
+
+async def _api(bus: Bus, question: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of JetStream as it came. Raises nats' APIError."""
+    payload = json.dumps(body).encode() if body is not None else b""
+    answer: dict[str, Any] = json.loads(
+        (await bus.nc.request(f"$JS.API.{question}", payload, timeout=5)).data
+    )
+    if error := answer.get("error"):
+        # It raises the class that fits the code.
+        APIError.from_error(error)
+    return answer
