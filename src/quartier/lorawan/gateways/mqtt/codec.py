@@ -22,19 +22,6 @@ from quartier.lorawan.types import Eui
 
 LARGEST_MESSAGE: Final = 16 * 1024
 LARGEST_PHY: Final = 255
-_STATUSES: Final = (
-    "IGNORED",
-    "OK",
-    "TOO_LATE",
-    "TOO_EARLY",
-    "COLLISION_PACKET",
-    "COLLISION_BEACON",
-    "TX_FREQ",
-    "TX_POWER",
-    "GPS_UNLOCKED",
-    "QUEUE_FULL",
-    "INTERNAL_ERROR",
-)
 _CRC_OK: Final = 2
 
 
@@ -169,7 +156,7 @@ def parse_ack(payload: bytes) -> Acknowledged:
     """An ``ack`` event. Raises BridgeError."""
     ack = _decode("DownlinkTxAck", payload)
     statuses = tuple(
-        _STATUSES[item.status] if 0 <= item.status < len(_STATUSES) else "INTERNAL_ERROR"
+        schema.STATUSES[item.status] if 0 <= item.status < len(schema.STATUSES) else "INTERNAL_ERROR"
         for item in ack.items[:8]
     )
     return Acknowledged(_gateway(ack.gateway_id), ack.downlink_id, statuses)

@@ -15,22 +15,24 @@ from google.protobuf.message import Message
 _PACKAGE: Final = "gw"
 _SPAN: Final = "google.protobuf.Duration"
 
+# What became of a transmission, by number.
+STATUSES: Final = (
+    "IGNORED",
+    "OK",
+    "TOO_LATE",
+    "TOO_EARLY",
+    "COLLISION_PACKET",
+    "COLLISION_BEACON",
+    "TX_FREQ",
+    "TX_POWER",
+    "GPS_UNLOCKED",
+    "QUEUE_FULL",
+    "INTERNAL_ERROR",
+)
 _ENUMS: Final[dict[str, tuple[str, ...]]] = {
     "CodeRate": ("CR_UNDEFINED", "CR_4_5", "CR_4_6", "CR_4_7", "CR_4_8"),
     "CRCStatus": ("NO_CRC", "BAD_CRC", "CRC_OK"),
-    "TxAckStatus": (
-        "IGNORED",
-        "OK",
-        "TOO_LATE",
-        "TOO_EARLY",
-        "COLLISION_PACKET",
-        "COLLISION_BEACON",
-        "TX_FREQ",
-        "TX_POWER",
-        "GPS_UNLOCKED",
-        "QUEUE_FULL",
-        "INTERNAL_ERROR",
-    ),
+    "TxAckStatus": STATUSES,
     "State": ("OFFLINE", "ONLINE"),
 }
 # Fields as "number name type"; "*" repeats, "?" belongs to the message's one choice (oneof).
