@@ -31,7 +31,6 @@ from prometheus_client import Gauge
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from quartier.cities.models import Person
 from quartier.cities.rules import Actor, actor_of
@@ -40,6 +39,7 @@ from quartier.desk.access import ENTER, MESSAGES, everywhere, municipalities
 from quartier.desk.forms.radio.frames import FrameFilterForm
 from quartier.desk.queries.radio.frames import FrameFilter
 from quartier.engines.bus import Bus
+from quartier.engines.sse import EventStream
 from quartier.lorawan.store.frames import SUBJECT
 
 log = structlog.get_logger(__name__)
@@ -132,37 +132,21 @@ def event(rows: str, left_out: int) -> bytes:
     return b"event: frames\ndata: %b\n\n" % msgspec.json.encode({"rows": rows, "left_out": left_out})
 
 
-class FrameStream(Response):
-    """The answer that never ends."""
+class FrameStream(EventStream):
+    """New lines of the frame log for one page."""
 
     def __init__(self, bus: Bus, request: Request, watcher: Watcher) -> None:
-        super().__init__(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}, media_type="text/event-stream"
-        )
-        del self.headers["content-length"]
+        super().__init__()
         self._bus, self._watcher = bus, watcher
         self._cookies, self._query = dict(request.cookies), request.url.query
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, as ASGI demands."""
-        WATCHING.inc()
-        tasks = {asyncio.create_task(self._push(send)), asyncio.create_task(_gone(receive))}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            WATCHING.dec()
-            _Watching.n -= 1
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def left(self) -> None:
+        """One watcher less."""
+        WATCHING.dec()
+        _Watching.n -= 1
 
-    async def _push(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for chunk in self._chunks():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Rows, as frames come."""
         mailbox = _Mailbox()
         subscriptions = [
             await self._bus.nc.subscribe(f"{SUBJECT}.{slug}", cb=mailbox.take)
@@ -205,11 +189,6 @@ class _Watching:
     n = 0
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def frames(request: Request) -> Response:
     """``GET /live/frames?stadt=…&geraet=…&lang=en``: the filters of the page, and its language."""
     try:
@@ -223,6 +202,7 @@ async def frames(request: Request) -> Response:
         detail = f"{MAXIMUM_CLIENTS} pages are following already"
         return JSONResponse({"error": "busy", "field": "", "detail": detail}, 503, {"Retry-After": "30"})
     _Watching.n += 1
+    WATCHING.inc()
     return FrameStream(request.app.state.bus, request, watcher)
 
 

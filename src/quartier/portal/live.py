@@ -27,10 +27,10 @@ from prometheus_client import Counter, Gauge
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from quartier.cities.rules import NOBODY
 from quartier.engines.bus import OBSERVED, Bus
+from quartier.engines.sse import EventStream
 from quartier.usage.rules import visible_things
 
 log = structlog.get_logger(__name__)
@@ -300,34 +300,19 @@ class Hub:
         self.dispatch(message.subject, sequence.stream, message.data)
 
 
-class EventStream(Response):
-    """The answer that never ends. Leaves the hub when the page is gone, however it went."""
+class LiveStream(EventStream):
+    """New readings for one page."""
 
     def __init__(self, hub: Hub, client: Client, after: int | None) -> None:
-        super().__init__(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}, media_type="text/event-stream"
-        )
-        del self.headers["content-length"]
+        super().__init__()
         self._hub, self._client, self._after = hub, client, after
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, as ASGI demands."""
-        tasks = {asyncio.create_task(self._push(send)), asyncio.create_task(_gone(receive))}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._hub.leave(self._client)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def left(self) -> None:
+        """Leave the hub."""
+        self._hub.leave(self._client)
 
-    async def _push(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for chunk in self._chunks():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What was missed, and readings as they come."""
         yield b"retry: %d\n\n" % RETRY_MS
         client, newest = self._client, 0
         if self._after is not None:
@@ -348,11 +333,6 @@ class EventStream(Response):
                 continue
             if waiting := client.take(newest):
                 yield waiting
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class FilterError(ValueError):
@@ -412,7 +392,7 @@ async def events(request: Request) -> Response:
     except TooManyError:
         detail = f"{MAXIMUM_CLIENTS} pages are following already"
         return _error(503, "", detail, {"Retry-After": "30"})
-    return EventStream(hub, client, after)
+    return LiveStream(hub, client, after)
 
 
 routes = [Route("/events", events, methods=["GET"])]

@@ -26,10 +26,9 @@ from nats.js.errors import Error as JetStreamError
 from prometheus_client import Gauge
 from psycopg_pool import PoolTimeout
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from quartier.engines.bus import OBSERVED, Bus
+from quartier.engines.sse import EventStream
 from quartier.interfaces.sensorthings.answers import OPEN, Refusal
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.interfaces.sensorthings.following.matcher import Matcher, Reading, readings
@@ -274,34 +273,19 @@ class Hub:
         self._some.set()
 
 
-class EventStream(Response):
-    """The answer that never ends; ``eyes`` says now and then what the caller may see now."""
+class ObservationStream(EventStream):
+    """Observations that a query asks for; ``eyes`` says now and then what the caller may see now."""
 
     def __init__(self, hub: Hub, listener: Listener, after: int | None, eyes: LooksAgain) -> None:
-        super().__init__(
-            headers=OPEN | {"cache-control": "no-store", "x-accel-buffering": "no"}, media_type=MEDIA_TYPE
-        )
-        del self.headers["content-length"]
+        super().__init__(OPEN)
         self._hub, self._listener, self._after, self._eyes = hub, listener, after, eyes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, as ASGI demands."""
-        tasks = {asyncio.create_task(self._push(send)), asyncio.create_task(_gone(receive))}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._hub.leave(self._listener)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def left(self) -> None:
+        """Leave the hub."""
+        self._hub.leave(self._listener)
 
-    async def _push(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for chunk in self._chunks():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What was missed, and observations as they come."""
         # What comes from now on has to be in the queue before the past is read.
         await self._hub.following.wait()
         yield b"retry: %d\n\n" % RETRY_MS
@@ -337,12 +321,7 @@ class EventStream(Response):
             return True  # nothing can be said at the moment
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def opened(request: Request, eyes: LooksAgain, base: str) -> EventStream:
+async def opened(request: Request, eyes: LooksAgain, base: str) -> ObservationStream:
     """The stream that a GET asks for. Raises Refusal, QueryError and NotFound."""
     state = request.app.state
     if getattr(state, "bus", None) is None:
@@ -358,7 +337,7 @@ async def opened(request: Request, eyes: LooksAgain, base: str) -> EventStream:
     hub: Hub = state.sensorthings_events
     last = request.headers.get("last-event-id", "")
     after = int(last) if last.isascii() and last.isdigit() and len(last) < 19 else None
-    return EventStream(hub, hub.join(query), after, eyes)
+    return ObservationStream(hub, hub.join(query), after, eyes)
 
 
 async def closed(state: Any) -> None:
