@@ -18,6 +18,17 @@ settings.register_profile("quartier", deadline=None)
 settings.load_profile("quartier")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _clean_quickly() -> Iterator[None]:
+    from django.test import TransactionTestCase
+
+    from tests.clean import empty_tables
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_tables())
+        yield
+
+
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats.Server]:
     """A NATS server with JetStream and MQTT on free ports."""
@@ -54,21 +65,13 @@ def publisher(pool: Pool, nats_server: nats.Server) -> Callable[[], Publisher]:
     return lambda: Publisher(pool, lambda: engine.connect(nats_server.url, reconnect=False))
 
 
-STORE_TABLES = (
-    "twin_observation, twin_revision, twin_state, twin_rollup_15min, twin_rollup_1h, twin_rollup_1d, "
-    "twin_rollup_mark, twin_change"
-)
-
-
 @pytest.fixture
-def store(transactional_db: None) -> Iterator[str]:
+def store(transactional_db: None) -> str:
     """URL of the test database with an empty store of observations; for code that opens its own connections."""
     from django.db import connection
 
     settings = connection.settings_dict
-    yield f"postgresql://{settings['USER']}@/{settings['NAME']}?host={quote(settings['HOST'], safe='')}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {STORE_TABLES}")
+    return f"postgresql://{settings['USER']}@/{settings['NAME']}?host={quote(settings['HOST'], safe='')}"
 
 
 @pytest.fixture

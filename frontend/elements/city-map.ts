@@ -77,6 +77,7 @@ class CityMap extends HTMLElement {
   /** The page keeps what stood in the element; a map that cannot be drawn is no error for the visitor. */
   #giveUp(error: unknown): void {
     console.warn("the map cannot be drawn", error);
+    this.ariaBusy = null;
     this.querySelector(".q-map__canvas")?.remove();
     if (!this.querySelector(".q-map__note")) {
       const note = document.createElement("p");
@@ -89,6 +90,7 @@ class CityMap extends HTMLElement {
   async #start(): Promise<void> {
     const canvas = document.createElement("div");
     canvas.className = "q-map__canvas";
+    this.ariaBusy = "true";
     this.prepend(canvas);
     const style = document.querySelector<HTMLMetaElement>('meta[name="map-style"]')?.content;
     if (this.getAttribute("src")) this.#data = await this.#fetch();
@@ -115,6 +117,7 @@ class CityMap extends HTMLElement {
     drawn.setAttribute("aria-roledescription", say("Karte", "map"));
     map.on("error", (event) => console.warn("map", event.error));
     map.on("style.load", () => this.#draw());
+    map.once("idle", () => (this.ariaBusy = null));
     if (!style) {
       const dark = matchMedia("(prefers-color-scheme: dark)");
       dark.addEventListener("change", () => map.setStyle(plainStyle(), { diff: false }), { signal: this.#stops!.signal });

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 AXE = Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"
 # EN 301 549 asks for WCAG 2.1 AA; we prove 2.2 AA, and axe's own good practice (landmarks, heading order).
@@ -65,6 +66,24 @@ def assert_passes_at_both_widths(page: Page) -> None:
         page.set_viewport_size({"width": width, "height": 800})
         assert_accessible(page)
         assert_fits(page)
+
+
+def wait_for(page: Page, expression: str, *, seconds: float = 20) -> None:
+    """Wait until a JavaScript expression is true.
+
+    Playwright's own ``wait_for_function`` evaluates text within the page from the second try on, which its Content
+    Security Policy forbids.
+    """
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(20)
+
+
+def wait_for_map(page: Page) -> None:
+    """Wait until the map of the page is drawn and answers clicks."""
+    expect(page.locator("city-map canvas")).to_be_visible(timeout=20_000)
+    expect(page.locator("city-map[aria-busy]")).to_have_count(0, timeout=20_000)
 
 
 def focus_is_visible(page: Page) -> bool:

@@ -24,7 +24,6 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from django.core.management import call_command
 from django.db import connection
 from django.test.utils import setup_databases
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -33,6 +32,7 @@ from tools import compile_messages
 from quartier.cities.models import Person
 from quartier.engines import nats
 from tests.browser import scene as scenes
+from tests.clean import empty_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("--interface", "asgi", "--no-ws", "--host", "127.0.0.1")
@@ -84,7 +84,7 @@ def scene(django_db_setup: None, django_db_blocker: Any) -> Iterator[scenes.Scen
         try:
             yield scenes.build()
         finally:
-            call_command("flush", interactive=False, verbosity=0, allow_cascade=True)
+            empty_tables()
             connection.close()
             del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connection
 from playwright.sync_api import Page, expect
 
 from quartier.engines import bus, nats
@@ -20,10 +18,10 @@ from tests.browser.checks import (
     assert_fits,
     assert_passes_at_both_widths,
     focus_is_visible,
+    wait_for,
 )
 from tests.browser.conftest import OpenPage
 from tests.browser.scene import Scene
-from tests.conftest import STORE_TABLES
 from tests.portal import data_scene
 from tests.portal.data_scene import DataScene
 
@@ -31,11 +29,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module", autouse=True)
-def data(scene: Scene) -> Iterator[DataScene]:
+def data(scene: Scene) -> DataScene:
     """Places with readings; built before the browser starts, whose loop would be in the way."""
-    yield data_scene.build()
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {STORE_TABLES}")
+    return data_scene.build()
 
 
 def comparison(data: DataScene) -> str:
@@ -122,7 +118,7 @@ def test_filters_answer_at_once_with_scripts(open_page: OpenPage) -> None:
     page = open_page("/orte/")
     page.evaluate("window.stayed = true")
     # The page's script fetches htmx only where it is wanted; before it is there, the button does the same.
-    page.wait_for_function("Boolean(document.querySelector('form.q-filters')['htmx-internal-data'])")
+    wait_for(page, "Boolean(document.querySelector('form.q-filters')['htmx-internal-data'])")
     page.get_by_label("Stadt", exact=True).select_option("schwerte")
     expect(page.locator(".q-results")).to_have_text("1 Ort")
     expect(page.locator(".q-place__name")).to_have_text(["Markt"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -13,15 +12,14 @@ from quartier.intake.models import Codec, QualityFinding, Replay
 from tests.browser import scene as scenes
 from tests.browser.checks import assert_accessible, assert_fits, focus_is_visible
 from tests.browser.conftest import OpenPage
-from tests.desk.scene import PAYLOAD, SCRIPT, STORE_TABLES, Scene, furnish
+from tests.desk.scene import PAYLOAD, SCRIPT, Scene, furnish
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def desk(scene: scenes.Scene) -> Iterator[Scene]:
+def desk(scene: scenes.Scene) -> Scene:
     """Devices, messages and findings in both cities."""
-    from django.db import connection
 
     made = furnish(scene.dortmund, scene.schwerte, datetime.now(UTC))
     made.people = scene.people
@@ -29,10 +27,7 @@ def desk(scene: scenes.Scene) -> Iterator[Scene]:
         device_type=made.device_type, version=2, script=SCRIPT.replace("/ 10", "/ 100"), note="Hundertstel"
     )
     Replay.objects.create(municipality=made.schwerte, total=40, done=10, started_at=made.now)
-    yield made
-    with connection.cursor() as cursor:
-        # The tables of the store are no models of Django's, so its flush leaves them.
-        cursor.execute(f"TRUNCATE {STORE_TABLES}")
+    return made
 
 
 PAGES = (

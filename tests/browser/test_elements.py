@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Route, expect
 from quartier.engines import bus as engine
 from quartier.engines import nats
 from quartier.twin.models import Thing
-from tests.browser.checks import assert_accessible, assert_fits
+from tests.browser.checks import assert_accessible, assert_fits, wait_for_map
 from tests.browser.conftest import OpenPage, Site
 from tests.browser.scene import Scene
 
@@ -172,15 +172,10 @@ MAP = (
 )
 
 
-def _wait_for_map(page: Page) -> None:
-    expect(page.locator("city-map canvas")).to_be_visible(timeout=15_000)
-    page.wait_for_timeout(800)
-
-
 def test_map_opens_a_place_on_click(open_page: OpenPage) -> None:
     page = open_page("/impressum/")
     show(page, MAP, geojson=_collection(1))
-    _wait_for_map(page)
+    wait_for_map(page)
     page.locator("city-map canvas").click()
     link = page.locator(".maplibregl-popup").get_by_role("link", name="Station 0")
     expect(link).to_be_visible()
@@ -196,7 +191,7 @@ def test_map_opens_a_place_on_click(open_page: OpenPage) -> None:
 def test_map_with_a_thousand_places_draws_quickly(open_page: OpenPage, dark: bool) -> None:
     page = open_page("/impressum/", dark=dark)
     show(page, MAP, geojson=_collection(1000))
-    _wait_for_map(page)
+    wait_for_map(page)
     page.locator("#liste a").hover()
     page.locator("#liste a").focus()
     assert_accessible(page)
@@ -223,7 +218,7 @@ def test_map_asks_no_other_server(open_page: OpenPage, site: Site) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     show(page, MAP, geojson=_collection(3))
-    _wait_for_map(page)
+    wait_for_map(page)
     assert all(url.startswith((site.url, "blob:", "data:")) for url in asked), asked
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import nats
@@ -21,7 +20,7 @@ from tests.browser.checks import assert_accessible, assert_fits, focus_is_visibl
 from tests.browser.conftest import OpenPage
 from tests.desk import radio_scene
 from tests.desk.radio_scene import DEVICES, GATEWAYS, Radio
-from tests.desk.scene import STORE_TABLES, Scene, furnish
+from tests.desk.scene import Scene, furnish
 from tests.lorawan.network.test_updates import CRC, IMAGE, pem, signed
 
 pytestmark = pytest.mark.browser
@@ -57,15 +56,11 @@ PAGES = (
 
 
 @pytest.fixture(scope="module")
-def desk(scene: scenes.Scene) -> Iterator[Scene]:
+def desk(scene: scenes.Scene) -> Scene:
     """The desk's scene, which the radio network belongs into."""
-    from django.db import connection
-
     made = furnish(scene.dortmund, scene.schwerte, datetime.now(UTC))
     made.people = scene.people
-    yield made
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {STORE_TABLES}")
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from tests.browser.checks import (
     assert_fits,
     assert_passes_at_both_widths,
     focus_is_visible,
+    wait_for_map,
 )
 from tests.browser.conftest import OpenPage
 from tests.browser.scene import PASSWORD, Scene
@@ -198,7 +199,7 @@ def test_sensor_is_registered_by_a_click_on_the_map(open_page: OpenPage, scene: 
     page.get_by_label("Wie soll Ihr Sensor heißen?").fill("Balkon Nordstadt")
     canvas = page.locator("city-map canvas")
     canvas.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
+    wait_for_map(page)
     canvas.click()
     expect(page.get_by_label("Länge (Ost)")).to_have_value(re.compile(r"^7\.\d{5}$"))
     assert_accessible(page)

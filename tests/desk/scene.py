@@ -21,10 +21,6 @@ SCRIPT = """function decodeUplink(input) {
   return {data: {temperature: (input.bytes[0] << 8 | input.bytes[1]) / 10, humidity: input.bytes[2]}};
 }
 """
-STORE_TABLES = (
-    "twin_observation, twin_revision, twin_state, twin_rollup_15min, twin_rollup_1h, twin_rollup_1d, twin_rollup_mark, "
-    "twin_change"
-)
 # Temperature 21.5 °C, humidity 55 %.
 PAYLOAD = "00d737"
 BODY = b'{"device": "%s", "values": {"air_temperature": 21.5}}'

@@ -14,19 +14,16 @@ if TYPE_CHECKING:  # models cannot be imported before Django is set up
 @pytest.fixture(scope="module")
 def data(django_db_setup: None, django_db_blocker: Any) -> Iterator[DataScene]:
     """Two cities with readings, committed for one test file."""
-    from django.core.management import call_command
     from django.db import connection
 
-    from tests.conftest import STORE_TABLES
+    from tests.clean import empty_tables
     from tests.portal.data_scene import build
 
     with django_db_blocker.unblock():
         try:
             yield build()
         finally:
-            with connection.cursor() as cursor:
-                cursor.execute(f"TRUNCATE {STORE_TABLES}")
-            call_command("flush", interactive=False, verbosity=0, allow_cascade=True)
+            empty_tables()
             connection.close()
 
 

@@ -13,8 +13,6 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.conftest import STORE_TABLES
-
 if TYPE_CHECKING:
     from quartier.twin.models import Series, Thing
     from tests.world import World
@@ -109,15 +107,14 @@ async def _record(url: str, made: City) -> None:
 @pytest.fixture(scope="module")
 def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
     """URL of the test database, which the tests of a module share, for they only read; emptied behind them."""
-    from django.core.management import call_command
     from django.db import connection
+
+    from tests.clean import empty_tables
 
     with django_db_blocker.unblock():
         settings = connection.settings_dict
         yield f"postgresql://{settings['USER']}@/{settings['NAME']}?host={quote(settings['HOST'], safe='')}"
-        call_command("flush", verbosity=0, interactive=False, inhibit_post_migrate=True)
-        with connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {STORE_TABLES}")
+        empty_tables()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ bytes of public key, ECDSA on P-256 over SHA-512, DER.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import struct
@@ -21,6 +22,7 @@ from aiohttp import web
 from asgiref.sync import sync_to_async
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.db.models import F, Q
 from django.utils import timezone
 
 from quartier.cities.models import AuditEntry
@@ -134,6 +136,13 @@ class Station:
         (key,) = [one for one in self.keys if crc32(one) == crc]
         point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + key)
         point.verify(signature[4:], program, ec.ECDSA(hashes.SHA512()))
+        # The last byte is here before the server has written down that it is gone.
+        open_deliveries = StationDelivery.objects.filter(
+            Q(delivered_at=None) | Q(delivered_at__lt=F("begun_at"))
+        )
+        async with asyncio.timeout(10):
+            while await open_deliveries.aexists():  # noqa: ASYNC110 (it happens in the database)
+                await asyncio.sleep(0.01)
         return program
 
     async def later(self) -> bytes:
