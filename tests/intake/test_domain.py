@@ -434,8 +434,8 @@ def test_decision_is_written_to_the_readings_of_the_finding(
     assert domain.decide_finding(steward, finding, state) == 4
     assert stored_flags() == [0, 2 | bit, 6 | bit, 2 | bit, 2 | bit, 4, 2]
     hours = [NOON + timedelta(hours=hour) for hour in (1, 2, 3, 4)]
-    assert fetch("SELECT series_id, hour FROM twin_rollup_mark ORDER BY 2") == [
-        (finding.series_id, hour) for hour in hours
+    assert fetch("SELECT series_ids, hour FROM twin_rollup_mark ORDER BY 2") == [
+        ([finding.series_id], hour) for hour in hours
     ]
     assert fetch("SELECT series_ids, times, results, flags FROM twin_change") == [
         ([finding.series_id] * 4, hours, [20.0] * 4, [2 | bit, 6 | bit, 2 | bit, 2 | bit])

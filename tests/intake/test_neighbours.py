@@ -117,7 +117,7 @@ async def test_outlier_is_flagged_with_what_the_others_measured(network: Network
     assert detail == {"expected": pytest.approx(20.1), "neighbours": 11}
     assert await network.fetch("SELECT municipality_id FROM intake_qualityfinding") == [(city,)]
     assert await network.fetch("SELECT flags FROM twin_state WHERE flags <> 0") == [(SPATIAL,)]
-    assert await network.fetch("SELECT series_id FROM twin_rollup_mark") == [(series,)]
+    assert await network.fetch("SELECT series_ids FROM twin_rollup_mark") == [([series],)]
     assert await network.fetch("SELECT series_ids, flags FROM twin_change") == [([series], [SPATIAL])]
 
 

@@ -18,7 +18,7 @@ from quartier.twin.record import Observation, Recorder
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 OBSERVATIONS = "SELECT series_id, time, result, flags FROM twin_observation ORDER BY 1, 2"
 STATE = "SELECT series_id, n, first_time, time, result, flags FROM twin_state ORDER BY municipality_id, 1"
-MARKS = "SELECT DISTINCT series_id, hour FROM twin_rollup_mark ORDER BY 1, 2"
+MARKS = "SELECT DISTINCT series_id, hour FROM twin_rollup_mark, unnest(series_ids) AS series_id ORDER BY 1, 2"
 CHANGES = "SELECT series_ids, times, results, flags, vals FROM twin_change ORDER BY position"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from quartier.engines.pools import Pool
-from quartier.twin import rollups
+from quartier.twin import record, rollups
 from quartier.twin.record import Corrected, Observation, Recorder, RecordError
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -54,10 +55,9 @@ async def test_record_keeps_state_marks_and_change(pool: Pool, recorder: Recorde
         (7, 2, minutes(0), minutes(70), 21.25, 1, None),
         (9, 1, minutes(5), minutes(5), None, 0, {"text": "ä", "n": [1, 2]}),
     ]
-    assert await fetch(pool, "SELECT series_id, hour FROM twin_rollup_mark ORDER BY 1, 2") == [
-        (7, minutes(0)),
-        (7, minutes(60)),
-        (9, minutes(0)),
+    assert await fetch(pool, "SELECT hour, series_ids FROM twin_rollup_mark ORDER BY 1") == [
+        (minutes(0), [7, 9]),
+        (minutes(60), [7]),
     ]
     assert await fetch(pool, "SELECT series_ids, times, results, flags, vals FROM twin_change") == [
         (
@@ -245,3 +245,76 @@ async def test_correction_in_a_transaction_that_is_given_up(pool: Pool, recorder
         2.0,
     ]
     assert [row[0] for row in await fetch(pool, "SELECT result FROM twin_revision")] == [1.0]
+
+
+def _content(pool: Pool, municipality: int) -> Any:
+    tables = (
+        "SELECT series_id, time, result, flags, origin, value, details FROM twin_observation WHERE municipality_id = {}"
+        " ORDER BY 1, 2",
+        "SELECT series_id, n, first_time, time, result, flags, value FROM twin_state WHERE municipality_id = {}"
+        " ORDER BY 1",
+        "SELECT DISTINCT hour, s FROM twin_rollup_mark, unnest(series_ids) AS s WHERE municipality_id = {}"
+        " ORDER BY 1, 2",
+    )
+    return asyncio.gather(*(fetch(pool, table.format(municipality)) for table in tables))
+
+
+CHANGES = "SELECT series_ids, times, results, flags, vals FROM twin_change ORDER BY xid, position"
+
+
+async def test_rows_that_are_new_or_not_are_written_alike_by_both_statements(
+    pool: Pool, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the quick statement does for new rows is what the careful one does."""
+    chance = random.Random(7)  # noqa: S311
+    batches = [
+        [
+            (
+                chance.randrange(1, 6),
+                minutes(chance.randrange(0, 40 * (n + 1))),
+                *(
+                    (None, {"n": chance.random()})
+                    if chance.random() < 0.1
+                    else (float(chance.randrange(9)), None)
+                ),
+                chance.choice((None, None, {"parameters": {"n": 1}}, {})),
+            )
+            for _ in range(chance.choice((1, 2, 30)))
+        ]
+        for n in range(60)
+    ]
+
+    async def write(writer: Recorder, municipality: int) -> tuple[list[Any], list[Any]]:
+        known = [
+            await writer.record(
+                [
+                    Observation(municipality, series, time, result, 0, n, value, details)
+                    for series, time, result, value, details in batch
+                ]
+            )
+            for n, batch in enumerate(batches)
+        ]
+        return known, await _content(pool, municipality)
+
+    quick = await write(recorder, 1)
+    changes = await fetch(pool, CHANGES)
+    monkeypatch.setattr(record._Optimism, "try_it", lambda _: False)
+    assert await write(recorder, 2) == quick
+    assert (await fetch(pool, CHANGES))[len(changes) :] == changes
+    assert set(quick[0]) == {True, False}
+
+
+async def test_the_quick_statement_is_left_alone_for_ever_longer_where_rows_are_known() -> None:
+    optimism = record._Optimism()
+    tried = []
+    for _ in range(200):
+        if optimism.try_it():
+            tried.append(True)
+            optimism.note(failed=True)
+        else:
+            tried.append(False)
+    assert [n for n, one in enumerate(tried) if one] == [0, 33, 98]
+    while not optimism.try_it():
+        pass
+    optimism.note(failed=False)
+    assert optimism.try_it()

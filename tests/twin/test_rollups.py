@@ -71,7 +71,7 @@ def assert_same(found: dict[datetime, Row], wanted: dict[datetime, Row]) -> None
 
 async def refresh_all(pool: Pool) -> None:
     async with pool.connection() as connection:
-        while await rollups.refresh(connection, marks=7):
+        while await rollups.refresh(connection, most=7):
             pass
         cursor = await connection.execute("SELECT count(*) FROM twin_rollup_mark")
         assert await cursor.fetchone() == (0,)

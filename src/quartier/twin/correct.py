@@ -9,6 +9,8 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from quartier.twin.rollups import MARK
+
 # Who records holds these rows until his commit. Once they are ours, the statement after this one sees all that was
 # recorded, and nothing is recorded until we are done.
 _LOCK_STATE: Final = """
@@ -33,7 +35,7 @@ _REFRESH_STATE: Final = """
         time = excluded.time, flags = excluded.flags, result = excluded.result, value = excluded.value
 """
 
-_REMOVE = """
+_REMOVE = f"""
     WITH removed AS (
         DELETE FROM twin_observation o
         USING unnest(%(municipality)s::smallint[], %(series)s::integer[], %(time)s::timestamptz[])
@@ -44,8 +46,7 @@ _REMOVE = """
         INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, details, reason)
         SELECT municipality_id, series_id, time, flags, result, origin, value, details, %(reason)s FROM removed
     ), marked AS (
-        INSERT INTO twin_rollup_mark (municipality_id, series_id, hour)
-        SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') FROM removed
+        {MARK.format(rows="removed")}
     ), published AS (
         -- Without a result: what follows from these observations has to go as well.
         INSERT INTO twin_change (series_ids, times, results, flags)
@@ -55,7 +56,7 @@ _REMOVE = """
     SELECT municipality_id, series_id, count(*) FROM removed GROUP BY 1, 2
 """
 
-FLAG: Final = """
+FLAG: Final = f"""
     WITH changed AS (
         UPDATE twin_observation o SET flags = (o.flags | %(set)s) & ~%(clear)s
         FROM unnest(%(municipality)s::smallint[], %(series)s::integer[], %(time)s::timestamptz[])
@@ -67,8 +68,7 @@ FLAG: Final = """
         UPDATE twin_state s SET flags = c.flags FROM changed c
         WHERE (s.municipality_id, s.series_id, s.time) = (c.municipality_id, c.series_id, c.time)
     ), marked AS (
-        INSERT INTO twin_rollup_mark (municipality_id, series_id, hour)
-        SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') FROM changed
+        {MARK.format(rows="changed")}
     ), published AS (
         INSERT INTO twin_change (series_ids, times, results, flags, vals)
         SELECT array_agg(series_id), array_agg(time), array_agg(result), array_agg(flags),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -244,32 +244,36 @@ class Deriver:
             self._plans[series_id] = plan
         await self._make_outputs(connection, plans.values())
 
-    async def _make_outputs(self, connection: AsyncConnection[TupleRow], plans: Iterable[_Plan]) -> None:
-        for plan in plans:
-            for derivation in self._derivations:
-                if derivation.slug in plan.outputs or not set(derivation.inputs) <= plan.series.keys():
-                    continue
-                if derivation.output in plan.series:
-                    continue  # the thing measures it
-                cursor = await connection.execute(
-                    "INSERT INTO twin_series (municipality_id, thing_id, observed_property_id, channel, unit,"
-                    " result_type, derivation, created_at)"
-                    " SELECT %(municipality)s, %(thing)s, id, '', unit, result_type, %(slug)s, now()"
-                    " FROM twin_observedproperty WHERE slug = %(output)s"
-                    " ON CONFLICT (thing_id, observed_property_id, channel) DO UPDATE SET unit = excluded.unit"
-                    " RETURNING id",
-                    {
-                        "municipality": plan.municipality_id,
-                        "thing": plan.thing_id,
-                        "slug": derivation.slug,
-                        "output": derivation.output,
-                    },
-                )
-                row = await cursor.fetchone()
-                if row is not None:
-                    plan.outputs[derivation.slug] = row[0]
-                    plan.series[derivation.output] = row[0]
-                    self._plans[row[0]] = plan
+    async def _make_outputs(self, connection: AsyncConnection[TupleRow], plans: Collection[_Plan]) -> None:
+        for derivation in self._derivations:  # one after the other: a result may be the input of the next
+            wanted = {
+                plan.thing_id: plan
+                for plan in plans
+                if derivation.slug not in plan.outputs
+                and set(derivation.inputs) <= plan.series.keys()
+                and derivation.output not in plan.series  # else the thing measures it
+            }
+            if not wanted:
+                continue
+            cursor = await connection.execute(
+                "INSERT INTO twin_series (municipality_id, thing_id, observed_property_id, channel, unit,"
+                " result_type, derivation, created_at)"
+                " SELECT k.municipality, k.thing, p.id, '', p.unit, p.result_type, %(slug)s, now()"
+                " FROM unnest(%(municipalities)s::smallint[], %(things)s::bigint[]) AS k(municipality, thing)"
+                " JOIN twin_observedproperty p ON p.slug = %(output)s ORDER BY k.thing"
+                " ON CONFLICT (thing_id, observed_property_id, channel) DO UPDATE SET unit = excluded.unit"
+                " RETURNING thing_id, id",
+                {
+                    "municipalities": [plan.municipality_id for plan in wanted.values()],
+                    "things": list(wanted),
+                    "slug": derivation.slug,
+                    "output": derivation.output,
+                },
+            )
+            for thing_id, series_id in await cursor.fetchall():
+                plan = wanted[thing_id]
+                plan.outputs[derivation.slug] = plan.series[derivation.output] = series_id
+                self._plans[series_id] = plan
 
     async def _jobs(
         self, connection: AsyncConnection[TupleRow], touched: Mapping[int, set[datetime]]

@@ -136,7 +136,6 @@ class Device(models.Model):
                 fields=["municipality", "source_key", "external_id"], name="device_external_id"
             )
         ]
-        indexes = [models.Index(fields=["municipality", "last_seen_at"])]
 
     def __str__(self) -> str:
         return self.name

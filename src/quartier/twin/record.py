@@ -26,6 +26,7 @@ from psycopg_pool import AsyncConnectionPool
 from quartier.twin import arrays, partitions
 from quartier.twin.flags import Flag
 from quartier.twin.metrics import RECORD_SECONDS, RECORDED
+from quartier.twin.statements import CORRECT, FRESH, KEEP
 
 log = structlog.get_logger(__name__)
 arrays.register(psycopg.adapters)
@@ -39,6 +40,12 @@ LARGEST_RESULT = 1e100
 _SMALLEST_RESULT = 1e-100
 # A result that is no number is a word or a small object; it must fit into a message to those who follow.
 _LONGEST_VALUE = 64 * 1024
+
+
+# What stewards and neighbours said of a value.
+_STICKY = int(Flag.SPATIAL | Flag.CONFIRMED | Flag.DISMISSED)
+# Batches after which the statement for new rows is tried again where it failed.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 16, 4096
 
 
 class Observation(NamedTuple):
@@ -70,87 +77,22 @@ class RecordError(ValueError):
     """A row that cannot be stored; the message says which and why. Nothing of the call was stored."""
 
 
-_STICKY = int(Flag.SPATIAL | Flag.CONFIRMED | Flag.DISMISSED)
+class _Optimism:
+    """Whether to try the statement for new rows first: not for a while after it failed, and ever longer."""
 
-_INCOMING = """
-WITH incoming AS MATERIALIZED (
-    SELECT * FROM unnest(%(municipality)s, %(series)s, %(time)s, %(result)s, %(flags)s, %(origin)s, %(value)s::text[],
-                         %(details)s::text[])
-        AS i(municipality_id, series_id, time, result, flags, origin, value, details)
-)"""
+    def __init__(self) -> None:
+        self._pause = _SHORTEST_PAUSE
+        self._left = 0
 
-_INSERTED = """
-, inserted AS (
-    INSERT INTO twin_observation (municipality_id, series_id, time, flags, result, origin, value, details)
-    SELECT municipality_id, series_id, time, flags, result, origin, value::jsonb, nullif(details::jsonb, '{}')
-    FROM incoming
-    ORDER BY municipality_id, series_id, time
-    ON CONFLICT DO NOTHING
-    RETURNING municipality_id, series_id, time, flags, result, value
-)"""
+    def try_it(self) -> bool:
+        self._left -= 1
+        return self._left < 0
 
-_CORRECTED = """
-, corrected AS (
-    UPDATE twin_observation o
-    SET result = i.result, flags = i.flags | i.kept, origin = coalesce(i.origin, o.origin), value = i.value::jsonb,
-        details = CASE WHEN i.details IS NULL THEN o.details ELSE nullif(i.details::jsonb, '{}') END
-    FROM (
-        -- What stewards and neighbours said of a value stays with it while the value stays.
-        SELECT n.*, CASE WHEN old.result IS NOT DISTINCT FROM n.result AND old.value IS NOT DISTINCT FROM n.value::jsonb
-                         THEN old.flags & %(sticky)s ELSE 0 END AS kept
-        FROM incoming n JOIN twin_observation old USING (municipality_id, series_id, time)
-    ) i
-    JOIN twin_observation old USING (municipality_id, series_id, time)
-    WHERE o.municipality_id = i.municipality_id AND o.series_id = i.series_id AND o.time = i.time
-      AND (old.result IS DISTINCT FROM i.result OR old.value IS DISTINCT FROM i.value::jsonb
-           OR old.flags <> (i.flags | i.kept)
-           OR i.details IS NOT NULL AND old.details IS DISTINCT FROM nullif(i.details::jsonb, '{}'))
-    RETURNING o.municipality_id, o.series_id, o.time, o.flags, o.result, o.value,
-              old.flags AS old_flags, old.result AS old_result, old.origin AS old_origin, old.value AS old_value,
-              old.details AS old_details
-), revised AS (
-    INSERT INTO twin_revision (municipality_id, series_id, time, flags, result, origin, value, details, reason)
-    SELECT municipality_id, series_id, time, old_flags, old_result, old_origin, old_value, old_details, %(reason)s
-    FROM corrected
-)"""
-
-_EFFECTS = """
-, written AS ({written})
-, state AS (
-    INSERT INTO twin_state AS s
-        (municipality_id, series_id, n, first_time, time, flags, result, value, recorded_at)
-    SELECT DISTINCT ON (municipality_id, series_id)
-           municipality_id, series_id, sum(added) OVER w, min(time) OVER w, time, flags, result, value, now()
-    FROM written WINDOW w AS (PARTITION BY municipality_id, series_id)
-    ORDER BY municipality_id, series_id, time DESC
-    ON CONFLICT (municipality_id, series_id) DO UPDATE SET
-        n = s.n + excluded.n,
-        first_time = least(s.first_time, excluded.first_time),
-        time = greatest(s.time, excluded.time),
-        flags = CASE WHEN excluded.time >= s.time THEN excluded.flags ELSE s.flags END,
-        result = CASE WHEN excluded.time >= s.time THEN excluded.result ELSE s.result END,
-        value = CASE WHEN excluded.time >= s.time THEN excluded.value ELSE s.value END,
-        recorded_at = CASE WHEN excluded.time >= s.time THEN excluded.recorded_at ELSE s.recorded_at END
-), marked AS (
-    INSERT INTO twin_rollup_mark (municipality_id, series_id, hour)
-    SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') FROM written
-), changed AS (
-    INSERT INTO twin_change (series_ids, times, results, flags, vals)
-    SELECT array_agg(series_id), array_agg(time), array_agg(result), array_agg(flags),
-           CASE WHEN bool_or(value IS NOT NULL) THEN jsonb_agg(value) END
-    FROM (SELECT * FROM written ORDER BY series_id, time) AS ordered
-    WHERE %(publish)s HAVING count(*) > 0
-)
-SELECT count(*) FILTER (WHERE added = 1), count(*) FILTER (WHERE added = 0) FROM written
-"""
-
-_WRITTEN_KEEP = "SELECT municipality_id, series_id, time, flags, result, value, 1 AS added FROM inserted"
-_WRITTEN_CORRECT = (
-    _WRITTEN_KEEP
-    + " UNION ALL SELECT municipality_id, series_id, time, flags, result, value, 0 FROM corrected"
-)
-_KEEP = _INCOMING + _INSERTED + _EFFECTS.format(written=_WRITTEN_KEEP)
-_CORRECT = _INCOMING + _CORRECTED + _INSERTED + _EFFECTS.format(written=_WRITTEN_CORRECT)
+    def note(self, *, failed: bool) -> None:
+        if failed:
+            self._pause = self._left = min(2 * self._pause, _LONGEST_PAUSE)
+        else:
+            self._pause = max(_SHORTEST_PAUSE, self._pause // 2)
 
 
 @dataclass(slots=True)
@@ -195,6 +137,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._months = _Months()
+        self._optimism = {KEEP: _Optimism(), CORRECT: _Optimism()}
         self._closing = False
 
     async def start(self) -> None:
@@ -235,7 +178,7 @@ class Recorder:
         if not unique:
             return Corrected(0, 0)
         _check(list(unique.values()))
-        return await self._execute(_CORRECT, list(unique.values()), publish=True, reason=reason)
+        return await self._execute(CORRECT, list(unique.values()), publish=True, reason=reason)
 
     async def correct_within(
         self, connection: AsyncConnection[TupleRow], rows: Sequence[Observation], *, reason: str
@@ -252,7 +195,7 @@ class Recorder:
                 await self._make_partitions(other, missing)
         parameters, _ = _parameters(found, publish=True, reason=reason)
         try:
-            return await _executed(connection, _CORRECT, parameters, len(found))
+            return await _executed(connection, CORRECT, parameters, len(found))
         except psycopg.errors.CheckViolation:
             # Retention dropped a month since we made it, and the transaction is lost; a second try makes it again.
             self._months.known.clear()
@@ -284,7 +227,7 @@ class Recorder:
         rows = [row for call in calls for row in call.rows] if len(calls) > 1 else calls[0].rows
         while True:
             try:
-                written = await self._execute(_KEEP, rows, publish=calls[0].publish)
+                written = await self._execute(KEEP, rows, publish=calls[0].publish)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 # Deadlock, lost connection, server restarting: the statement did nothing, or did all of it, and then
                 # finds its rows there. Waiting callers keep waiting: nothing was acknowledged yet.
@@ -309,10 +252,19 @@ class Recorder:
     ) -> Corrected:
         parameters, time_us = _parameters(rows, publish=publish, reason=reason)
         missing = self._months.missing(time_us)
+        optimism = self._optimism[statement]
         async with self._pool.connection() as connection:
             if missing:
                 await self._make_partitions(connection, missing)
             try:
+                if optimism.try_it():
+                    try:
+                        written = await _executed(connection, FRESH, parameters, len(rows))
+                    except psycopg.errors.UniqueViolation:
+                        optimism.note(failed=True)
+                    else:
+                        optimism.note(failed=False)
+                        return written
                 return await _executed(connection, statement, parameters, len(rows))
             except psycopg.errors.CheckViolation:
                 # Retention dropped a month since we made it, and late observations need it again.
@@ -330,22 +282,26 @@ class Recorder:
 def _parameters(
     rows: Sequence[Observation], *, publish: bool, reason: str
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """The parameters of a statement for rows, and their times in microseconds since 2000."""
+    """The parameters of a statement for rows, and their times in microseconds since 2000.
+
+    In the order in which the statement wants them: PostgreSQL finds sorted rows sorted sooner than it sorts them.
+    """
     municipality, series, times, results, flags, origins, values, details = zip(*rows, strict=True)
     time_us = arrays.microseconds(times)
-    has_results = np.array([x is not None for x in results])
-    has_origins = np.array([x is not None for x in origins])
+    municipality_ids, series_ids = np.array(municipality), np.array(series)
+    order = np.lexsort((time_us, series_ids, municipality_ids))
+    no_result = np.array([x is None for x in results])
+    no_origin = np.array([x is None for x in origins])
+    origin = np.array([x or 0 for x in origins], dtype=np.int64)
     parameters: dict[str, Any] = {
-        "municipality": arrays.pack(arrays.SmallintArray, np.array(municipality)),
-        "series": arrays.pack(arrays.IntegerArray, np.array(series)),
-        "time": arrays.pack(arrays.TimestampArray, time_us),
-        "result": arrays.pack(arrays.DoubleArray, _numbers(results), ~has_results),
-        "flags": arrays.pack(arrays.IntegerArray, np.array(flags)),
-        "origin": arrays.pack(
-            arrays.BigintArray, np.array([x or 0 for x in origins], dtype=np.int64), ~has_origins
-        ),
-        "value": _texts(values),
-        "details": _texts(details),
+        "municipality": arrays.pack(arrays.SmallintArray, municipality_ids[order]),
+        "series": arrays.pack(arrays.IntegerArray, series_ids[order]),
+        "time": arrays.pack(arrays.TimestampArray, time_us[order]),
+        "result": arrays.pack(arrays.DoubleArray, _numbers(results)[order], no_result[order]),
+        "flags": arrays.pack(arrays.IntegerArray, np.array(flags)[order]),
+        "origin": arrays.pack(arrays.BigintArray, origin[order], no_origin[order]),
+        "value": _texts(values, order),
+        "details": _texts(details, order),
         "publish": publish,
     }
     if reason:
@@ -366,11 +322,11 @@ async def _executed(
     return Corrected(row[0], row[1])
 
 
-def _texts(values: Sequence[Any]) -> list[str | None] | None:
-    """JSON texts; None, which the statement takes for any number of NULLs, where there is none at all."""
+def _texts(values: Sequence[Any], order: NDArray[np.intp]) -> list[str | None] | None:
+    """JSON texts in this order; None, which the statement takes for any number of NULLs, where there is none at all."""
     if values.count(None) == len(values):
         return None
-    return [None if value is None else json.dumps(value) for value in values]
+    return [None if (value := values[i]) is None else json.dumps(value) for i in order]
 
 
 def _numbers(results: Sequence[float | None]) -> NDArray[np.float64]:

@@ -1,13 +1,14 @@
 """Roll-ups: quarter hours, hours and civil days of every series, kept right when data arrive late.
 
-``record`` leaves a mark for every hour that it wrote into. Here marks are taken away and their hours computed anew from
-the observations, in one statement and so from one snapshot: whatever put a mark there is seen.
+Whoever writes observations leaves marks: the series written into, by hour. Here marks are taken away and their hours
+computed anew from the observations, in one statement and so from one snapshot: whatever put a mark there is seen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
 import psycopg
 import structlog
@@ -22,9 +23,20 @@ log = structlog.get_logger(__name__)
 
 # Two workers that roll up hours of one day at a time would each miss the hour of the other.
 _LOCK = 0x5175_0003
-_LONGEST_PAUSE_S = 3.0
+_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_BEHIND_S = 3.0
+_AT_ONCE = 20_000
+_MOST_MARKS = 20_000
+_MOST_MARKED = 1_000_000
 # Flagged values stay out of the statistics unless a steward dismissed the flag.
 _OK = f"((o.flags & {int(BAD)}) = 0 OR (o.flags & {int(Flag.DISMISSED)}) <> 0)"
+MARK: Final = (
+    "INSERT INTO twin_rollup_mark (municipality_id, hour, series_ids)"
+    " SELECT municipality_id, hour, array_agg(series_id)"
+    " FROM (SELECT DISTINCT municipality_id, series_id, date_trunc('hour', time, 'UTC') AS hour FROM {rows}) AS touched"
+    " GROUP BY municipality_id, hour"
+)
+"""Part of every statement that changes ``rows`` of the observations."""
 _COLUMNS = "municipality_id, series_id, bucket, n, n_flagged, sum, sum_of_squares, min, max, first, last"
 _UPSERT = """
     INSERT INTO {table} ({columns}) SELECT {columns} FROM {rows} ORDER BY municipality_id, series_id, bucket
@@ -44,11 +56,15 @@ _MERGED = """
 # a loop within a loop: half a minute for ten thousand series. A subplan of NOT IN is hashed whatever it believes.
 _HOURS = f"""
 WITH taken AS (
-    DELETE FROM twin_rollup_mark
-    WHERE ctid = ANY(ARRAY(SELECT ctid FROM twin_rollup_mark LIMIT %(marks)s FOR UPDATE SKIP LOCKED))
-    RETURNING municipality_id, series_id, hour
+    DELETE FROM twin_rollup_mark WHERE ctid = ANY(%(marks)s::tid[]) RETURNING municipality_id, hour, series_ids
+), touched AS MATERIALIZED (
+    SELECT *, row_number() OVER () AS number
+    FROM (SELECT DISTINCT municipality_id, series_id, hour FROM taken, unnest(series_ids) AS series_id) AS t
 ), hours AS MATERIALIZED (
-    SELECT DISTINCT municipality_id, series_id, hour FROM taken
+    SELECT municipality_id, series_id, hour FROM touched WHERE number <= %(most)s
+), left_over AS (
+    INSERT INTO twin_rollup_mark (municipality_id, hour, series_ids)
+    SELECT municipality_id, hour, array_agg(series_id) FROM touched WHERE number > %(most)s GROUP BY 1, 2
 ), quarters AS MATERIALIZED (
     SELECT h.municipality_id, h.series_id, date_bin('15 minutes', o.time, 'epoch') AS bucket,
            (count(*) FILTER (WHERE {_OK}))::integer AS n,
@@ -78,8 +94,8 @@ WITH taken AS (
 ), upserted_quarters AS ({_UPSERT.format(table="twin_rollup_15min", columns=_COLUMNS, rows="quarters")}
 ), upserted_hours AS ({_UPSERT.format(table="twin_rollup_1h", columns=_COLUMNS, rows="merged")}
 )
-SELECT DISTINCT h.municipality_id, h.series_id, date_trunc('day', h.hour, m.time_zone) AS day
-FROM hours h JOIN cities_municipality m ON m.id = h.municipality_id
+SELECT h.municipality_id, h.series_id, date_trunc('day', h.hour, m.time_zone) AS day, count(*)
+FROM hours h JOIN cities_municipality m ON m.id = h.municipality_id GROUP BY 1, 2, 3
 """
 
 # The end of a civil day is the next local midnight: 23, 24 or 25 hours later.
@@ -104,8 +120,8 @@ WITH days AS MATERIALIZED (
 """
 
 
-async def refresh(connection: AsyncConnection[TupleRow], *, marks: int = 20_000) -> int:
-    """Bring the roll-ups of up to ``marks`` marks up to date, in one transaction; returns how many days it touched.
+async def refresh(connection: AsyncConnection[TupleRow], *, most: int = _AT_ONCE) -> int:
+    """Bring up to ``most`` hours of series up to date, in one transaction; returns how many.
 
     While another process does so this does nothing.
     """
@@ -114,7 +130,10 @@ async def refresh(connection: AsyncConnection[TupleRow], *, marks: int = 20_000)
         row = await cursor.fetchone()
         if row is None or not row[0]:
             return 0
-        cursor = await connection.execute(_HOURS, {"marks": marks})
+        marks = await _some_marks(connection)
+        if not marks:
+            return 0
+        cursor = await connection.execute(_HOURS, {"marks": marks, "most": most})
         days = await cursor.fetchall()
         if days:
             await connection.execute(
@@ -126,14 +145,28 @@ async def refresh(connection: AsyncConnection[TupleRow], *, marks: int = 20_000)
                 },
             )
     ROLLUP_DAYS.inc(len(days))
-    return len(days)
+    return sum(row[3] for row in days)
+
+
+async def _some_marks(connection: AsyncConnection[TupleRow]) -> list[str]:
+    """Where marks lie, as many as one statement can take."""
+    cursor = await connection.execute(
+        "SELECT ctid::text, cardinality(series_ids) FROM twin_rollup_mark LIMIT %s", [_MOST_MARKS]
+    )
+    places, size = [], 0
+    for place, n in await cursor.fetchall():
+        if size and size + n > _MOST_MARKED:
+            break
+        places.append(place)
+        size += n
+    return places
 
 
 async def run(pool: AsyncConnectionPool[AsyncConnection[TupleRow]], stop: asyncio.Event) -> None:
     """Keep roll-ups up to date until ``stop``.
 
     A fraction of the time is spent on it: under a flood of readings roll-ups lag by some seconds, and recording does
-    not.
+    not. What one turn did not take, as of an import, is not kept waiting as long.
     """
     while not stop.is_set():
         pause_s = 1.0
@@ -142,7 +175,8 @@ async def run(pool: AsyncConnectionPool[AsyncConnection[TupleRow]], stop: asynci
             async with pool.connection() as connection:
                 touched = await refresh(connection)
             if touched:
-                pause_s = min(max(0.5, 9 * (time.monotonic() - began)), _LONGEST_PAUSE_S)
+                longest_s = _LONGEST_PAUSE_BEHIND_S if touched == _AT_ONCE else _LONGEST_PAUSE_S
+                pause_s = min(max(0.5, 9 * (time.monotonic() - began)), longest_s)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             log.warning("rollups.retry", error=str(error).strip())
             pause_s = 2.0

@@ -33,7 +33,6 @@ async def test_thing_takes_its_datastreams_along(sta: Writing, pool: Pool) -> No
         "twin_series",
         "twin_observation",
         "twin_state",
-        "twin_rollup_mark",
         "sensorthings_datastream",
     ):
         assert await rows(pool, f"SELECT count(*) FROM {table}") == [(0,)]

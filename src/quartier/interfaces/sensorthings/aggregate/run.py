@@ -88,8 +88,8 @@ _SERIES = """
     WHERE s.id = ANY($1::integer[])
 """
 _MARKS = """
-    SELECT DISTINCT series_id, hour FROM twin_rollup_mark
-    WHERE series_id = ANY($1::integer[]) AND hour >= $2::timestamptz AND hour < $3::timestamptz LIMIT $4::integer
+    SELECT DISTINCT s, hour FROM twin_rollup_mark, unnest(series_ids) AS s
+    WHERE s = ANY($1::integer[]) AND hour >= $2::timestamptz AND hour < $3::timestamptz LIMIT $4::integer
 """
 
 

@@ -33,7 +33,6 @@ _STORES: Final = (
     "twin_rollup_15min",
     "twin_rollup_1h",
     "twin_rollup_1d",
-    "twin_rollup_mark",
 )
 REASON: Final = "SensorThings: deleted"
 
