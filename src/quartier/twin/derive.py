@@ -27,7 +27,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from quartier.engines.bus import OBSERVED, Bus
-from quartier.twin import correct
+from quartier.twin import arrays, correct
 from quartier.twin.alone import alone
 from quartier.twin.flags import BAD, Flag
 from quartier.twin.record import Observation, Recorder
@@ -280,7 +280,8 @@ class Deriver:
     ) -> list[_Job]:
         """Which derivations have to be computed at which times."""
         times: dict[tuple[int, str], set[datetime]] = {}
-        around: list[tuple[tuple[int, str], int, int, datetime, datetime]] = []
+        around: list[tuple[int, str]] = []
+        windows: list[_Window] = []
         plans: dict[int, _Plan] = {}
         known = {derivation.slug: derivation for derivation in self._derivations}
         for series_id, moments in touched.items():
@@ -301,23 +302,39 @@ class Deriver:
                     else:
                         tolerance = derivation.tolerance(name)
                         anchor = plan.series[derivation.anchor]
-                        around.extend(
-                            (key, plan.municipality_id, anchor, t - tolerance, t + tolerance) for t in moments
+                        around.extend([key] * len(moments))
+                        windows.extend(
+                            (anchor, plan.municipality_id, t - tolerance, t + tolerance) for t in moments
                         )
         if around:
             cursor = await connection.execute(
-                "SELECT k.number, o.time FROM unnest(%s::integer[], %s::smallint[], %s::integer[], %s::timestamptz[],"
-                " %s::timestamptz[]) AS k(number, municipality, series, low, high) CROSS JOIN LATERAL"
+                "SELECT k.number, o.time FROM unnest(%s, %s, %s, %s, %s)"
+                " AS k(number, series, municipality, low, high) CROSS JOIN LATERAL"
                 " (SELECT time FROM twin_observation x WHERE x.municipality_id = k.municipality"
                 " AND x.series_id = k.series AND x.time >= k.low AND x.time <= k.high) o",
-                [list(range(len(around)))] + [[row[i] for row in around] for i in range(1, 5)],
+                [arrays.pack(arrays.IntegerArray, np.arange(len(around))), *_columns(windows)],
+                binary=True,
             )
             for number, moment in await cursor.fetchall():
-                times.setdefault(around[number][0], set()).add(moment)
+                times.setdefault(around[number], set()).add(moment)
         return [
             _Job(plans[thing_id], known[slug], tuple(sorted(moments)))
             for (thing_id, slug), moments in times.items()
         ]
+
+
+_Window = tuple[int, int, datetime, datetime]  # series, municipality, and the times from and to which is read
+
+
+def _columns(windows: Sequence[_Window]) -> list[arrays.PackedArray]:
+    """Windows as parameters of a statement."""
+    series, municipality, low, high = zip(*windows, strict=True)
+    return [
+        arrays.pack(arrays.IntegerArray, np.array(series)),
+        arrays.pack(arrays.SmallintArray, np.array(municipality)),
+        arrays.pack(arrays.TimestampArray, arrays.microseconds(low)),
+        arrays.pack(arrays.TimestampArray, arrays.microseconds(high)),
+    ]
 
 
 _Values = dict[int, tuple[Floats, Floats]]  # series to (seconds since 1970, results), ascending
@@ -336,12 +353,13 @@ async def _load(connection: AsyncConnection[TupleRow], jobs: Sequence[_Job]) -> 
     # them is not read.
     windows = [(*key, low, high) for key, spans in wanted.items() for low, high in _joined(spans)]
     cursor = await connection.execute(
-        "SELECT k.series, extract(epoch FROM o.time)::float8, o.result FROM unnest(%s::integer[], %s::smallint[],"
-        " %s::timestamptz[], %s::timestamptz[]) AS k(series, municipality, low, high) CROSS JOIN LATERAL"
+        "SELECT k.series, extract(epoch FROM o.time)::float8, o.result FROM unnest(%s, %s, %s, %s)"
+        " AS k(series, municipality, low, high) CROSS JOIN LATERAL"
         " (SELECT time, result FROM twin_observation x WHERE x.municipality_id = k.municipality"
         " AND x.series_id = k.series AND x.time >= k.low AND x.time <= k.high AND x.result IS NOT NULL"
         " AND ((x.flags & %s) = 0 OR (x.flags & %s) <> 0)) o ORDER BY 1, 2",
-        [*([window[i] for window in windows] for i in range(4)), int(BAD), int(Flag.DISMISSED)],
+        [*_columns(windows), int(BAD), int(Flag.DISMISSED)],
+        binary=True,
     )
     found: dict[int, list[tuple[float, float]]] = {}
     for series_id, seconds, result in await cursor.fetchall():
@@ -411,13 +429,13 @@ def _compute(jobs: Sequence[_Job], values: _Values) -> Iterable[tuple[correct.Ke
         altitudes.append(np.full(len(at_s), job.plan.altitude_m))
         output = job.plan.outputs[derivation.slug]
         keys.extend((job.plan.municipality_id, output, t.astimezone(UTC)) for t in job.times)
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    complete = np.all([np.isfinite(column) for column in arrays.values()], axis=0)
+    inputs = {name: np.concatenate(parts) for name, parts in columns.items()}
+    complete = np.all([np.isfinite(column) for column in inputs.values()], axis=0)
     results: NDArray[Any] = np.full(len(keys), np.nan)
     if complete.any():
         surroundings = Surroundings(
             np.concatenate(altitudes)[complete],
             {n: np.concatenate(parts)[complete] for n, parts in heights.items()},
         )
-        results[complete] = derivation.function({n: a[complete] for n, a in arrays.items()}, surroundings)
+        results[complete] = derivation.function({n: a[complete] for n, a in inputs.items()}, surroundings)
     return zip(keys, results.tolist(), strict=True)
