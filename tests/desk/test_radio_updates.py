@@ -211,3 +211,11 @@ def test_staff_read_and_only_operators_of_the_city_change(scene: Scene, gateway:
     for_all.refresh_from_db()
     own.refresh_from_db()
     assert (for_all.active, own.active, StationDelivery.objects.count()) == (True, False, 0)
+
+
+def test_only_who_may_change_all_cities_is_offered_all(scene: Scene) -> None:
+    shown = {
+        name: "alle Städte" in scene.client(name).get(f"{BASE}neu/").content.decode()
+        for name in ("operator", "superuser")
+    }
+    assert shown == {"operator": False, "superuser": True}

@@ -103,6 +103,14 @@ def offer(form: forms.Form, name: str, rows: QuerySet[Any]) -> None:
     field.queryset = rows
 
 
+def only_own_cities(form: forms.Form, name: str, *, new: bool) -> None:
+    """Where ``name`` chooses a city or all of them: for those who may not change what is for all cities."""
+    field = form.fields[name]
+    field.required, field.help_text = True, ""
+    if new and isinstance(field, forms.ModelChoiceField):
+        field.empty_label = None
+
+
 def offer_things(form: forms.Form, name: str, things: QuerySet[Thing]) -> None:
     """Give the places that a field chooses among; the page holds them as ``<datalist id="things">``."""
     field = form.fields[name]

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
 from quartier.desk.access import RADIO, everywhere, within
-from quartier.desk.forms.base import DeskForm, offer
+from quartier.desk.forms.base import DeskForm, offer, only_own_cities
 from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.models import DeviceProfile, LoraDevice, MulticastGroup
 from quartier.twin.models import DeviceType
@@ -132,16 +132,9 @@ class ProfileForm(_Refusing):
         offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))
         offer(self, "device_type", DeviceType.objects.all())
         if not everywhere(actor, RADIO):
-            self._own_city(profile)
+            only_own_cities(self, "municipality", new=profile is None)
         if profile is not None:
             del self.fields["key"]
-
-    def _own_city(self, profile: DeviceProfile | None) -> None:
-        """Who may not change profiles of all cities is not offered them."""
-        field = self.fields["municipality"]
-        field.required, field.help_text = True, ""
-        if profile is None and isinstance(field, forms.ModelChoiceField):
-            field.empty_label = None
 
     def facts(self, profile: DeviceProfile, *names: str) -> list[tuple[str, str]]:
         """What the fields hold, in words, for those who may only read: (label, value)."""

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
 from quartier.desk.access import RADIO, everywhere, within
-from quartier.desk.forms.base import DeskForm, offer
+from quartier.desk.forms.base import DeskForm, offer, only_own_cities
 from quartier.lorawan.domain.updates import visible_updates
 from quartier.lorawan.models import Gateway
 from quartier.lorawan.models_stations import StationUpdate
@@ -102,7 +102,7 @@ class UpdateForm(SignatureFilesForm):
         super().__init__(*args, **kwargs)
         offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))
         if not everywhere(actor, RADIO):
-            self.fields["municipality"].required = True
+            only_own_cities(self, "municipality", new=True)
 
     def values(self) -> dict[str, Any]:
         """For ``domain.add_update``; the file goes through in pieces."""
