@@ -282,5 +282,13 @@ async def test_order_by_what_there_are_many_of(client: Client, city: City) -> No
     path = "Things?$select=name&$orderby=Datastreams/Observations/result"
     assert [one["name"] for one in await client.values(f"{path}%20desc")] == ["Markt", "Parkhaus 'Süd'"]
     assert [one["name"] for one in await client.values(path)] == ["Markt", "Parkhaus 'Süd'"]
+    # Only the market has a property whose Datastreams have observations of that kind; the others follow.
+    for order in ("Datastreams/Observations/result", "Datastreams/Observations/phenomenonTime"):
+        for direction in ("", "%20desc"):
+            pages = await client.pages(f"ObservedProperties?$select=id&$orderby={order}{direction}&$top=7")
+            ids = [one["@iot.id"] for page in pages for one in page]
+            used = {city.temperature.observed_property_id, city.humidity.observed_property_id}
+            assert set(ids[:2]) == used
+            assert len(ids) == len(set(ids)) > 7
     path = "Things?$select=name&$orderby=Datastreams/name%20desc"
     assert [one["name"] for one in await client.values(path)] == ["Parkhaus 'Süd'", "Markt"]

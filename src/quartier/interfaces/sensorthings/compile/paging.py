@@ -25,6 +25,14 @@ from quartier.interfaces.sensorthings.query.errors import QueryError
 from quartier.interfaces.sensorthings.query.format import format_options
 
 _LONGEST_TOKEN: Final = 16_384
+# What comes behind every other value of a type in descending order.
+_LOWEST: Final = {
+    "timestamptz": "'-infinity'",
+    "date": "'-infinity'",
+    "double precision": "'-Infinity'",
+    "bigint": "'-9223372036854775808'",
+    "text": "''",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,12 @@ def _outermost(context: Context, scope: Scope, order: Order, link: ToMany) -> Ke
         )
     aggregate = f"{'max' if key.descending else 'min'}({key.sql})"
     where = [inner.follow(found, link.scope), *inner.conditions(found)]
-    return replace(key, sql=f"({select([inner], [aggregate], where)})")
+    sql = f"({select([inner], [aggregate], where)})"
+    lowest = _LOWEST.get(key.type)
+    if key.descending and lowest is not None:
+        # Who asks for the last first wants none without any; PostgreSQL takes nothing to be larger than everything.
+        return replace(key, sql=f"coalesce({sql}, {lowest})", nullable=False)
+    return replace(key, sql=sql)
 
 
 def _keys_of(context: Context, scope: Scope, value: values.Value, order: Order) -> list[Key]:
