@@ -31,8 +31,9 @@ def _clean_quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats.Server]:
-    """A NATS server with JetStream and MQTT on free ports."""
-    server = nats.start(tmp_path_factory.mktemp("nats"), mqtt_port=0, durable=False)
+    """A NATS server with JetStream and MQTT on free ports, by WebSocket as well."""
+    folder = tmp_path_factory.mktemp("nats")
+    server = nats.start(folder, mqtt_port=0, websocket_port=nats._free_port(), durable=False)
     yield server
     server.stop()
 

@@ -40,6 +40,9 @@ class Config:
     nats_url: str = _setting("", "NATS server to use instead of the embedded one")
     mqtt_host: str = _setting("127.0.0.1", "address on which the embedded MQTT broker listens")
     mqtt_port: int = _setting(1883, "port on which the embedded MQTT broker listens")
+    mqtt_websocket_port: int = _setting(
+        0, "port on which the broker takes MQTT by WebSocket, at /mqtt; 0 does not listen"
+    )
     secret_key: str = _setting(
         "", "key for sessions and stored credentials; made and kept in the data folder if absent"
     )

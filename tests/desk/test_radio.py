@@ -100,6 +100,21 @@ def test_new_keys_replace_the_old_ones(scene: Scene, radio: Radio) -> None:
     assert device.sessions.count() == 0
 
 
+def test_forms_begin_with_the_safe_way_and_say_what_is_needed_when(scene: Scene, radio: Radio) -> None:
+    client = scene.client("operator")
+    assert client.get(f"{BASE}gateways/neu/").context["form"]["protocol"].initial == "station"
+    page = client.get(f"{BASE}geraete/neu/").content.decode()
+    for name, hint in (
+        ("dev_eui", "Nötig, wenn oben kein QR-Code steht."),
+        ("app_key", "Nötig bei OTAA: 32 Zeichen aus 0–9 und a–f."),
+        ("dev_addr", "Nötig bei ABP: acht Zeichen."),
+    ):
+        assert hint in page
+        label = page.partition(f'<label class="kern-label" for="id_{name}">')[2].partition("</label>")[0]
+        assert label
+        assert "optional" not in label
+
+
 def test_a_token_is_shown_once_in_the_files_of_a_station(scene: Scene, radio: Radio) -> None:
     client = scene.client("operator")
     data = {
@@ -352,7 +367,10 @@ def test_a_profile_of_all_cities_is_read_by_one_city_and_says_why(scene: Scene, 
         assert facts["LoRaWAN-Version"] == "1.0.3"
         assert facts["Klasse"] == "A: hört nur nach dem Senden"
         assert facts["Gerätetyp"] == "keiner"
-        assert facts["Erwarteter Abstand in Sekunden"] == "–"
+        # Times bring the unit that suits them; the fields' labels say seconds.
+        assert facts["Erwarteter Abstand"] == "–"
+        assert facts["RX1 nach"] == "1 Sekunde"
+        assert facts["Abstand der Batterieabfragen"] == "1 Tag"
         assert facts["Datenrate regeln (ADR)"] == "ja"
         assert facts["Datenrate in RX2"] == "DR0 (SF12BW125)"
         assert facts["Frequenz in RX2 in MHz"] == "869,525"

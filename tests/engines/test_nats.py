@@ -97,11 +97,11 @@ async def test_one_missing_mapping_is_named(
 
 
 @pytest.fixture
-def configured(tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """A server of somebody who used what the command prints: its address and its port for MQTT."""
-    port, mqtt_port = nats._free_port(), nats._free_port()
+def configured(tmp_path: Path) -> Iterator[tuple[str, int, int]]:
+    """A server of somebody who used what the command prints: its address and its ports for MQTT and WebSocket."""
+    port, mqtt_port, websocket_port = nats._free_port(), nats._free_port(), nats._free_port()
     url = f"nats://bus:secret@127.0.0.1:{port}"
-    text = nats.configuration(url, Issuer.of(tmp_path).public_key, mqtt_port)
+    text = nats.configuration(url, Issuer.of(tmp_path).public_key, mqtt_port, websocket_port)
     assert "secret" not in text
     file = tmp_path / "nats.conf"
     file.write_text(text.replace("/var/lib/nats", str(tmp_path / "streams")))
@@ -110,22 +110,24 @@ def configured(tmp_path: Path) -> Iterator[tuple[str, int]]:
         env=os.environ | {"QUARTIER_NATS_PASSWORD": "secret"},
         stderr=subprocess.DEVNULL,
     ) as process:
-        yield url, mqtt_port
+        yield url, mqtt_port, websocket_port
         process.terminate()
 
 
-async def test_printed_configuration_is_one(configured: tuple[str, int], settings: Config) -> None:
+async def test_printed_configuration_is_one(configured: tuple[str, int, int], settings: Config) -> None:
     """A server that is started with what the command prints has nothing wrong with it."""
-    url, mqtt_port = configured
+    url, mqtt_port, websocket_port = configured
+    named = replace(settings, nats_url=url, mqtt_port=mqtt_port, mqtt_websocket_port=websocket_port)
     found: list[Finding] = []
     async with asyncio.timeout(patient(20)):
         while not found or found[0].subject == "Broker":
-            found = await doctor.broker(url, replace(settings, nats_url=url, mqtt_port=mqtt_port))
+            found = await doctor.broker(url, named)
             await asyncio.sleep(0.05)
     assert [(one.verdict, one.subject) for one in found] == [
         ("ok", "Subject mappings"),
         ("ok", "Sign-in at the broker"),
         ("ok", "MQTT"),
+        ("ok", "MQTT by WebSocket"),
     ]
 
 

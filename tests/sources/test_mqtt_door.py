@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 import pytest
@@ -22,6 +23,7 @@ from quartier.engines.nkeys import Issuer
 from quartier.sources.domain import register_sensor, save_source
 from quartier.sources.models import Source
 from quartier.sources.mqtt_door import Door, SignInError, decide, pass_of_source, pass_of_token, subject_of
+from tests.patience import patient
 from tests.sources.conftest import Maker, make_maker
 from tests.sources.mqtt_client import mqtt
 
@@ -119,6 +121,25 @@ async def test_nobody_else_comes_in(door: None, nats_server: Server) -> None:
         with pytest.raises(aiomqtt.MqttError, match=r"Not authorized|Bad user name or password"):
             async with mqtt(nats_server.mqtt_port, username, password, client_id=client_id):
                 pass
+
+
+async def test_the_platform_never_comes_by_websocket(door: None, nats_server: Server) -> None:
+    """Its user may do everything; a page that got hold of the password could not use it."""
+    parts = urlsplit(nats_server.url)
+    name, password = parts.username or "", unquote(parts.password or "")
+    async with mqtt(nats_server.mqtt_port, name, password):
+        pass
+    with pytest.raises(aiomqtt.MqttError, match=r"Not authorized|Bad user name or password"):
+        async with aiomqtt.Client(
+            "127.0.0.1",
+            nats_server.websocket_port,
+            username=name,
+            password=password,
+            transport="websockets",
+            websocket_path="/mqtt",
+            timeout=patient(15),
+        ):
+            pass
 
 
 async def test_token_opens_no_nats_connection(door: None, nats_server: Server) -> None:

@@ -23,6 +23,7 @@ from quartier.virtual.lora.plan import NET_IDS, RadioPorts
 ELEMENT_PORT: Final = 8790
 ROAMING_PORT: Final = 7800
 _TRIED_PORTS: Final = 50
+_WEBSOCKET_PORT: Final = 8083
 _SHORTEST_HISTORY_S: Final = 600
 
 
@@ -131,6 +132,12 @@ def _choose_settings(folder: Path, port: int | None) -> None:
         settings.mqtt_port
         if _left_by_demo(folder)
         else _free_port(settings.mqtt_host, settings.mqtt_port, "MQTT broker")
+    )
+    websocket = settings.mqtt_websocket_port or _WEBSOCKET_PORT
+    os.environ["QUARTIER_MQTT_WEBSOCKET_PORT"] = str(
+        websocket
+        if _left_by_demo(folder)
+        else _free_port(settings.mqtt_host, websocket, "MQTT broker for browsers")
     )
     config.cache_clear()
 

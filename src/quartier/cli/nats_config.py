@@ -18,4 +18,7 @@ def nats_config() -> None:
     `quartier serve` uses.
     """
     settings = config()
-    click.echo(nats.configuration(settings.nats_url, Issuer.of(settings.data).public_key, settings.mqtt_port))
+    issuer = Issuer.of(settings.data).public_key
+    click.echo(
+        nats.configuration(settings.nats_url, issuer, settings.mqtt_port, settings.mqtt_websocket_port)
+    )

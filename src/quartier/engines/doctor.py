@@ -154,6 +154,15 @@ def _ports(settings: Config) -> Iterator[Finding]:
     wanted = [("pages", settings.host, settings.port, "port")]
     if not settings.nats_url:
         wanted.append(("MQTT", settings.mqtt_host, settings.mqtt_port, "mqtt_port"))
+        if settings.mqtt_websocket_port:
+            wanted.append(
+                (
+                    "MQTT by WebSocket",
+                    settings.mqtt_host,
+                    settings.mqtt_websocket_port,
+                    "mqtt_websocket_port",
+                )
+            )
     for what, host, port, setting in wanted:
         try:
             require_free(host, port, setting)
@@ -277,7 +286,10 @@ async def broker(url: str, settings: Config) -> list[Finding]:
                 await connection.close()
             if settings.nats_url:
                 found.append(await _sign_in(url))
-                found.append(await _mqtt(settings))
+                found.append(await _answers("MQTT", settings.mqtt_host, settings.mqtt_port, "mqtt_port"))
+                if port := settings.mqtt_websocket_port:
+                    setting = "mqtt_websocket_port"
+                    found.append(await _answers("MQTT by WebSocket", settings.mqtt_host, port, setting))
     except (NatsError, OSError, TimeoutError) as error:
         return [Finding("problem", "Broker", f"cannot be looked at: {error}", _CONFIGURE)]
     return found
@@ -337,17 +349,17 @@ async def _sign_in(url: str) -> Finding:
     return Finding("ok", "Sign-in at the broker", "strangers are refused")
 
 
-async def _mqtt(settings: Config) -> Finding:
-    place = f"{settings.mqtt_host}:{settings.mqtt_port}"
+async def _answers(subject: str, host: str, port: int, setting: str) -> Finding:
+    place = f"{host}:{port}"
     try:
-        _, writer = await asyncio.open_connection(settings.mqtt_host, settings.mqtt_port)
+        _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
         return Finding(
             "problem",
-            "MQTT",
+            subject,
             f"nobody answers at {place} ({error.strerror})",
-            f"Set mqtt_host and mqtt_port. {_CONFIGURE}",
+            f"Set mqtt_host and {setting}. {_CONFIGURE}",
         )
     writer.close()
     await writer.wait_closed()
-    return Finding("ok", "MQTT", f"answers at {place}")
+    return Finding("ok", subject, f"answers at {place}")

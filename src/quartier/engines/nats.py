@@ -3,7 +3,7 @@
 The internal user may do everything and has a password that never leaves the data folder. Everybody else (makers'
 sensors, network servers) signs in by MQTT with a token or a source's password; the server asks us who that is and what
 they may publish (NATS' auth callout, answered by ``quartier.sources.mqtt_door``). The server listens on loopback; only
-its MQTT port may be opened to the outside by a setting.
+its MQTT port may be opened to the outside by a setting, and the one for MQTT by WebSocket that browsers need.
 """
 
 from __future__ import annotations
@@ -80,13 +80,22 @@ def shared(user: str, password: str, issuer: str) -> dict[str, Any]:
         "authorization": {
             # Seconds for the answer of the auth callout, which may have to wait for the database.
             "timeout": 5,
-            "users": [{"user": user, "password": password}],
+            # Not by WebSocket: browsers come from anywhere, and the platform itself never does that way.
+            "users": [{"user": user, "password": password, "allowed_connection_types": ["STANDARD", "MQTT"]}],
             "auth_callout": {"issuer": issuer, "auth_users": [user]},
         },
     }
 
 
-def configuration(url: str, issuer: str, mqtt_port: int) -> str:
+def _websocket(host: str, port: int) -> dict[str, Any]:
+    """MQTT by WebSocket, at the path ``/mqtt``; TLS is the business of the proxy before it.
+
+    Pages of any origin may connect, as they may read by HTTP: there is no cookie that would sign anybody in.
+    """
+    return {"websocket": {"listen": f"{host}:{port}", "no_tls": True}} if port else {}
+
+
+def configuration(url: str, issuer: str, mqtt_port: int, websocket_port: int = 0) -> str:
     """The configuration file of an external server that ``url`` leads to, without its password.
 
     JSON is a form of NATS' configuration; only a variable of the environment cannot stand in quotes.
@@ -95,6 +104,7 @@ def configuration(url: str, issuer: str, mqtt_port: int) -> str:
     settings = shared(user, PASSWORD_VARIABLE, issuer)
     settings["jetstream"] = {"store_dir": "/var/lib/nats", "sync_interval": "1s"}
     settings["mqtt"] = {"listen": f"127.0.0.1:{mqtt_port}"} | settings["mqtt"]
+    settings |= _websocket("127.0.0.1", websocket_port)
     return json.dumps(settings, indent=2).replace(f'"{PASSWORD_VARIABLE}"', PASSWORD_VARIABLE)
 
 
@@ -156,6 +166,7 @@ class Server:
     mqtt_port: int
     process: subprocess.Popen[bytes]
     folder: Path
+    websocket_port: int = 0
 
     def launch_again(self) -> None:
         """Start the server that died, with the configuration it had."""
@@ -199,10 +210,13 @@ def start(
     *,
     mqtt_host: str = "127.0.0.1",
     mqtt_port: int = 1883,
+    websocket_port: int = 0,
     durable: bool = True,
     wait_s: float = 20,
 ) -> Server:
     """Start a server that keeps its streams below ``folder``. ``mqtt_port`` 0 takes a free port.
+
+    ``websocket_port`` 0 takes none: there is no MQTT by WebSocket.
 
     Returns when it accepts connections; raises EngineError otherwise.
     """
@@ -223,14 +237,15 @@ def start(
         "pid_file": str(folder / "nats.pid"),
     }
     settings["mqtt"] |= {"listen": f"{mqtt_host}:{mqtt_port}"}
+    settings |= _websocket(mqtt_host, websocket_port)
     path = folder / "nats.conf"
     path.write_text(json.dumps(settings, indent=1))
     path.chmod(0o600)
     process = launch([str(find()), "-c", str(path)], folder)
     url = f"nats://{USER}:{quote(password)}@127.0.0.1:{port}"
-    server = Server(url, mqtt_host, mqtt_port, process, folder)
+    server = Server(url, mqtt_host, mqtt_port, process, folder, websocket_port)
     deadline = time.monotonic() + wait_s
-    for listener in (port, mqtt_port):
+    for listener in (port, mqtt_port, *([websocket_port] if websocket_port else [])):
         while True:
             try:
                 with socket.create_connection(

@@ -104,8 +104,13 @@ class Nats:
             settings = self._settings
             if not left_behind(settings.data / "nats.pid"):
                 require_free(settings.mqtt_host, settings.mqtt_port, "mqtt_port")
+                if settings.mqtt_websocket_port:
+                    require_free(settings.mqtt_host, settings.mqtt_websocket_port, "mqtt_websocket_port")
             self.server = nats.start(
-                settings.data, mqtt_host=settings.mqtt_host, mqtt_port=settings.mqtt_port
+                settings.data,
+                mqtt_host=settings.mqtt_host,
+                mqtt_port=settings.mqtt_port,
+                websocket_port=settings.mqtt_websocket_port,
             )
             return
         self.server.launch_again()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from quartier.config import Config
 from quartier.interfaces.sensorthings import service
 
 HERE = Path(__file__).parent
@@ -111,3 +112,15 @@ def test_the_broker_is_named() -> None:
         "receive-updates-via-mqtt/receive-updates",
     ):
         assert settings[SENSING + name] == {"endpoints": ["mqtt://data.example.org:1883"]}
+
+
+def test_browsers_are_told_their_way_to_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By WebSocket: behind the proxy that brings TLS at the address of the pages, without one at the broker's port."""
+    settings = Config(mqtt_websocket_port=8083)
+    monkeypatch.setattr(service, "config", lambda: settings)
+    for base, endpoint in (
+        ("https://data.example.org/sensorthings/v1.1", "wss://data.example.org/mqtt"),
+        ("http://localhost:8700/sensorthings/v1.1", "ws://localhost:8083/mqtt"),
+    ):
+        named = service.document(base)["serverSettings"][f"{SENSING}receive-updates-via-mqtt/receive-updates"]
+        assert named["endpoints"][1:] == [endpoint]

@@ -16,7 +16,7 @@ import orjson
 
 from quartier.interfaces.sensorthings.compile import statement
 from quartier.interfaces.sensorthings.facts import Entity
-from quartier.interfaces.sensorthings.model import BY_NAME, target
+from quartier.interfaces.sensorthings.model import BY_NAME, asked_link, target
 from quartier.interfaces.sensorthings.query.ast import Expand, Options, Path, Request, ResultFormat, Select
 from quartier.interfaces.sensorthings.query.errors import QueryError
 from quartier.interfaces.sensorthings.read import Asked, Reader, next_link
@@ -54,7 +54,7 @@ class _Rows:
         options = replace(self.options, result_format=None, result_metadata="minimal")
         made = statement.plan(Request(origin.resource, options), origin.eyes, origin.token, stream=True)
         asked = replace(origin, options=options, plan=made)
-        if options.count:
+        if options.count and made.count is not None:
             self.count = await self.reader.count(asked)
         if made.kind == "entity":
             yield orjson.loads(await self.reader.entity(asked))
@@ -119,7 +119,7 @@ def csv_columns(entity: Entity, options: Options, prefix: str = "") -> list[Colu
         else:
             found.append(Column(name, inner))
     for one in options.expand:
-        link = entity.find_link(one.name)
+        link = asked_link(entity, one.name)
         if link is None:
             continue  # which the compiler says better
         if link.many and one.options.top != 1:
@@ -129,8 +129,8 @@ def csv_columns(entity: Entity, options: Options, prefix: str = "") -> list[Colu
                 option="$expand",
                 at=one.at,
             )
-        place: tuple[str | int, ...] = (one.name, 0) if link.many else (one.name,)
-        below = csv_columns(target(link), one.options, f"{prefix}{one.name}/")
+        place: tuple[str | int, ...] = (link.name, 0) if link.many else (link.name,)
+        below = csv_columns(target(link), one.options, f"{prefix}{link.name}/")
         found += [Column(column.name, (*place, *column.steps)) for column in below]
     return found
 

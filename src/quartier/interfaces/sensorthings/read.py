@@ -41,6 +41,7 @@ _CONNECTIONS: Final = 8
 _EXTENT_REMEMBERED_S: Final = 10.0
 _WINDOWS: Final = 4
 _PIECE_BYTES: Final = 64 * 1024
+_LONGEST_NUMBER: Final = 18
 
 
 class _Bytes(Loader):
@@ -94,28 +95,37 @@ class Asked:
     eyes: Eyes
     base: str
     plan: Plan
-    # The options of the next page, written out, without their token.
+    # The options of the next page, written out, without their place.
     following: str = ""
+    # How many entities of the list come before this page, as far as its address says.
+    before: int = 0
 
     def parameters(self, statement: Statement) -> list[str | None]:
         """The parameters of one of the plan's statements."""
         return statement.filled(self.base, self.resource.segments, self.token)
 
 
-def split_token(query: bytes) -> tuple[bytes, str | None]:
-    """A query string without its ``$skiptoken``, and that; so that all pages of a list are one form of request."""
+def split_place(query: bytes) -> tuple[bytes, str | None, int]:
+    """A query string without its ``$skiptoken``, and that; so that all pages of a list are one form of request.
+
+    Beside a token ``$skip`` skips nothing: it says how many entities came before, which is the third that is returned.
+    """
     if b"skiptoken=" not in query:
-        return query, None
-    rest, token = [], None
+        return query, None, 0
+    rest, token, before = [], None, None
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
         if name in (b"$skiptoken", b"%24skiptoken"):
             if token is not None:
                 raise QueryError("given twice", option="$skiptoken")
             token = value.decode("ascii", "replace").replace("%3D", "=")
+        elif name in (b"$skip", b"%24skip") and value.isdigit() and len(value) < _LONGEST_NUMBER:
+            if before is not None:
+                raise QueryError("given twice", option="$skip")
+            before = int(value)
         else:
             rest.append(part)
-    return b"&".join(rest), token
+    return b"&".join(rest), token, before or 0
 
 
 class Reader:
@@ -135,7 +145,7 @@ class Reader:
         ``changes`` replace options, such as the metadata that a header asks for, where the query says nothing.
         """
         resource = parse_resource(path)
-        query, text = split_token(query)
+        query, text, before = split_place(query)
         token = paging.read(text) if text is not None else None
         options = parse_options(query)
         for name, value in changes.items():
@@ -159,7 +169,7 @@ class Reader:
                 self._plans.popitem(last=False)
         elif token is not None and token.mark != found[0].mark:
             raise paging.wrong_place()
-        return Asked(resource, options, token, eyes, base, *found)
+        return Asked(resource, options, token, eyes, base, *found, before=before or options.skip or 0)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
@@ -363,6 +373,11 @@ async def _with_regions(
 
 
 def next_link(asked: Asked, token: str) -> str:
-    """The address of the next page."""
+    """The address of the next page.
+
+    Only the token says where that begins. ``$skip`` is for clients that look into the address: Masterportal measures
+    its progress by it, and takes a list to be complete as soon as it has reached the ``$top`` that was asked for.
+    """
     options = f"{asked.following}&" if asked.following else ""
-    return f"{asked.base}/{format_resource(asked.resource)}?{options}$skiptoken={escaped(token)}"
+    skip = f"$skip={asked.before + asked.plan.top}&"
+    return f"{asked.base}/{format_resource(asked.resource)}?{skip}{options}$skiptoken={escaped(token)}"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -131,7 +132,7 @@ CONFORMANCE: Final = (
 
 def document(base: str) -> dict[str, Any]:
     """The answer to the root of a service at ``base``; its broker is at the same host."""
-    broker = {"endpoints": [f"mqtt://{urlsplit(base).hostname}:{config().mqtt_port}"]}
+    broker = {"endpoints": list(_endpoints(base))}
     return {
         "value": [{"name": one.set, "url": f"{base}/{one.set}"} for one in ENTITIES],
         "serverSettings": {"conformance": list(CONFORMANCE), "functions": {}}
@@ -139,6 +140,17 @@ def document(base: str) -> dict[str, Any]:
         | {f"{_STAPLUS}business-logic": {"description": f"{base}/{BUSINESS_LOGIC}"}}
         | dict.fromkeys((f"{_STAPLUS}geometry-fg", f"{_STAPLUS}geometry-wkt"), _SYSTEMS),
     }
+
+
+def _endpoints(base: str) -> Iterator[str]:
+    """Where the broker is reached: by MQTT, and by WebSocket behind the proxy that brings TLS, or without one."""
+    at, settings = urlsplit(base), config()
+    yield f"mqtt://{at.hostname}:{settings.mqtt_port}"
+    if settings.mqtt_websocket_port:
+        secure = at.scheme == "https"
+        yield (
+            f"wss://{at.netloc}/mqtt" if secure else f"ws://{at.hostname}:{settings.mqtt_websocket_port}/mqtt"
+        )
 
 
 @cache

@@ -98,11 +98,14 @@ class Installation:
         token: str | None = None,
         identifier: str | None = None,
         clean: bool = True,
+        websocket: bool = False,
     ) -> AsyncIterator[Listener]:
         """Somebody who subscribes."""
         async with aiomqtt.Client(
             "127.0.0.1",
-            self.server.mqtt_port,
+            self.server.websocket_port if websocket else self.server.mqtt_port,
+            transport="websockets" if websocket else "tcp",
+            websocket_path="/mqtt" if websocket else None,
             username="x" if token else None,
             password=token,
             identifier=identifier,

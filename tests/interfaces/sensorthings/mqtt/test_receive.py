@@ -185,6 +185,23 @@ async def test_another_client_library(installation: Installation) -> None:
     assert got == [(1, 2.0), (1, 3.0)]
 
 
+async def test_browsers_follow_by_websocket(installation: Installation) -> None:
+    """mqtt.js, as Masterportal has it: without a sign-in, QoS 2, from a page of whatever origin."""
+    series, secret = installation.city.temperature, installation.city.secret
+    async with installation.listener(
+        f"v1.1/Datastreams({series.pk})/Observations",
+        f"v1.1/Datastreams({secret.pk})/Observations",
+        qos=2,
+        websocket=True,
+    ) as listener:
+        await installation.record(secret, 7)
+        await installation.record(series, 8)
+        await until(lambda: listener.got)
+        refused: Any = await listener.client.subscribe("inbox/#")
+        assert [one.value for one in refused] == [128]
+    assert listener.results() == [8]
+
+
 async def test_a_new_leader_continues_where_the_last_one_stopped(installation: Installation) -> None:
     series = installation.city.temperature
     topic = f"v1.1/Datastreams({series.pk})/Observations?$select=result"

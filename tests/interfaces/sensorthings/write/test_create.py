@@ -130,7 +130,7 @@ async def test_multi_datastream_and_its_rows(sta: Writing, town: Town, pool: Poo
 
 RESULTS: list[tuple[str, Any, Any]] = [
     ("OM_Measurement", 21.5, None),
-    ("OM_Measurement", "21.5", "result: expected a number, as the observationType says, found a text"),
+    ("OM_Measurement", "unavailable", "result: expected a number, as the observationType says, found a text"),
     ("OM_Measurement", True, "result: expected a number, as the observationType says, found true or false"),
     ("OM_CountObservation", 7, None),
     ("OM_CountObservation", 7.5, "result: expected a whole number, as the observationType says, found 7.5"),
@@ -165,6 +165,17 @@ async def test_results_are_what_the_observation_type_says(sta: Writing, town: To
             else:
                 made = await sta.post(to, {"result": result} | more)
                 assert (await sta.json(made))["result"] == result
+
+
+async def test_numbers_may_be_written_as_texts(sta: Writing, town: Town) -> None:
+    """Home Assistant knows every state as a text, and its component for SensorThings posts it as such."""
+    path = await sta.post("Datastreams", datastream(Thing={"@iot.id": town.world.thing.pk}))
+    link = {"Datastream": {"@iot.id": int(path[12:-1])}}
+    for minute, (text, number) in enumerate((("21.5", 21.5), ("-3", -3), ("1e2", 100), ("+0.50", 0.5))):
+        body = {"result": text, "phenomenonTime": f"2026-07-01T12:{minute:02}:00.123456+00:00"} | link
+        assert (await sta.json(await sta.post("Observations", body)))["result"] == number
+    for text in ("", "21,5", "0x10", "nan", "inf", "1_000", "1 ", "٣", "1e400"):
+        assert (await sta.no("POST", "Observations", {"result": text} | link)).startswith("result: ")
 
 
 async def test_same_time_again(sta: Writing, town: Town, pool: Pool) -> None:

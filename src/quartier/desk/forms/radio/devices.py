@@ -75,10 +75,18 @@ class _Refusing(DeskForm):
         self.add_error(name if name in self.fields else None, str(getattr(error, "message", error)))
 
 
+class _NeededField(forms.CharField):
+    """Needed in one of several cases, which its hint names: neither required nor optional."""
+
+    needed = True  # read by the field's template
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, **kwargs)
+
+
 def _key(label: Any, help_text: Any = "", *, size: int = 16) -> forms.CharField:
-    return forms.CharField(
+    return _NeededField(
         label=label,
-        required=False,
         max_length=3 * size + 10,
         help_text=help_text,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}, render_value=False),
@@ -101,16 +109,14 @@ class KeysForm(_Refusing):
         max_length=30,
         help_text=_("Nur bei OTAA. Leer: lauter Nullen."),
     )
-    app_key = _key(_("AppKey"), _("Bei OTAA: 32 Zeichen aus 0–9 und a–f."))
-    nwk_key = _key(_("NwkKey"), _("Nur bei OTAA mit LoRaWAN 1.1."))
-    dev_addr = forms.CharField(
-        label=_("DevAddr"), required=False, max_length=20, help_text=_("Nur bei ABP: acht Zeichen.")
-    )
-    nwk_s_key = _key(_("NwkSKey"), _("Bei ABP mit LoRaWAN 1.0."))
-    app_s_key = _key(_("AppSKey"), _("Bei ABP."))
-    f_nwk_s_int_key = _key(_("FNwkSIntKey"), _("Bei ABP mit LoRaWAN 1.1."))
-    s_nwk_s_int_key = _key(_("SNwkSIntKey"), _("Bei ABP mit LoRaWAN 1.1."))
-    nwk_s_enc_key = _key(_("NwkSEncKey"), _("Bei ABP mit LoRaWAN 1.1."))
+    app_key = _key(_("AppKey"), _("Nötig bei OTAA: 32 Zeichen aus 0–9 und a–f."))
+    nwk_key = _key(_("NwkKey"), _("Nötig bei OTAA mit LoRaWAN 1.1."))
+    dev_addr = _NeededField(label=_("DevAddr"), max_length=20, help_text=_("Nötig bei ABP: acht Zeichen."))
+    nwk_s_key = _key(_("NwkSKey"), _("Nötig bei ABP mit LoRaWAN 1.0."))
+    app_s_key = _key(_("AppSKey"), _("Nötig bei ABP."))
+    f_nwk_s_int_key = _key(_("FNwkSIntKey"), _("Nötig bei ABP mit LoRaWAN 1.1."))
+    s_nwk_s_int_key = _key(_("SNwkSIntKey"), _("Nötig bei ABP mit LoRaWAN 1.1."))
+    nwk_s_enc_key = _key(_("NwkSEncKey"), _("Nötig bei ABP mit LoRaWAN 1.1."))
 
     OTAA = ("app_key", "nwk_key")
     ABP = ("dev_addr", "nwk_s_key", "app_s_key", "f_nwk_s_int_key", "s_nwk_s_int_key", "nwk_s_enc_key")
@@ -139,11 +145,10 @@ class NewDeviceForm(KeysForm):
         max_length=qr.MAX_SIZE,
         help_text=_("Beginnt mit LW:D0. Er füllt DevEUI und JoinEUI aus; Schlüssel enthält er nicht."),
     )
-    dev_eui = forms.CharField(
+    dev_eui = _NeededField(
         label=_("DevEUI"),
-        required=False,
         max_length=30,
-        help_text=_("Sechzehn Zeichen aus 0–9 und a–f. Leer, wenn oben ein QR-Code steht."),
+        help_text=_("Sechzehn Zeichen aus 0–9 und a–f. Nötig, wenn oben kein QR-Code steht."),
     )
     name = forms.CharField(label=_("Name"), max_length=200)
     device_type = forms.ModelChoiceField(

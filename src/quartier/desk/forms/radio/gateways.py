@@ -140,4 +140,6 @@ class NewGatewayForm(GatewayForm):
 
     def __init__(self, actor: Actor, *args: Any, **kwargs: Any) -> None:
         super().__init__(actor, *args, **kwargs)
+        # The safest; what the hint says is also what is chosen unless somebody chooses.
+        self.fields["protocol"].initial = Gateway.Protocol.STATION
         offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))

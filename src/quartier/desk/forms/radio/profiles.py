@@ -12,6 +12,7 @@ from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
 from quartier.desk.access import RADIO, everywhere, within
 from quartier.desk.forms.base import DeskForm, offer, only_own_cities
+from quartier.desk.templatetags.desk import duration
 from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.models import DeviceProfile, LoraDevice, MulticastGroup
 from quartier.twin.models import DeviceType
@@ -118,6 +119,13 @@ class ProfileForm(_Refusing):
         "parameters_version", "adr_margin_db", "rx1_delay_s", "rx1_dr_offset", "rx2_data_rate", "rx2_frequency_mhz",
         "extra_frequencies_mhz", "abp_frequencies_mhz", "status_interval_s", "class_c_timeout_s",
     )  # fmt: skip
+    # Labels of times whose values bring the unit that suits them.
+    _WITHOUT_UNIT: Final = {
+        "expected_interval_s": _("Erwarteter Abstand"),
+        "rx1_delay_s": _("RX1 nach"),
+        "status_interval_s": _("Abstand der Batterieabfragen"),
+        "class_c_timeout_s": _("Bei Klasse C auf Bestätigung warten"),
+    }
 
     def __init__(self, actor: Actor, profile: DeviceProfile | None, *args: Any, **kwargs: Any) -> None:
         if profile is not None:
@@ -138,7 +146,10 @@ class ProfileForm(_Refusing):
 
     def facts(self, profile: DeviceProfile, *names: str) -> list[tuple[str, str]]:
         """What the fields hold, in words, for those who may only read: (label, value)."""
-        return [(str(self.fields[name].label), self._in_words(profile, name)) for name in names]
+        return [
+            (str(self._WITHOUT_UNIT.get(name, self.fields[name].label)), self._in_words(profile, name))
+            for name in names
+        ]
 
     def _in_words(self, profile: DeviceProfile, name: str) -> str:
         field: Any = self.fields[name]
@@ -150,6 +161,8 @@ class ProfileForm(_Refusing):
         if isinstance(field, forms.ChoiceField):
             choices: Any = field.choices
             return str(dict(choices).get(value, value))
+        if name in self._WITHOUT_UNIT:
+            return str(_("nie")) if value == 0 else duration(value)
         if name.endswith("_mhz"):
             value = " ".join(formats.localize(float(one)) for one in str(value).split())
         return str(formats.localize(value)) if value not in (None, "") else "–"

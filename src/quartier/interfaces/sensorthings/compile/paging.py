@@ -10,20 +10,29 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
 from quartier.interfaces.sensorthings.compile import values
-from quartier.interfaces.sensorthings.compile.context import Context, Scope
+from quartier.interfaces.sensorthings.compile.context import Context, Scope, select
 from quartier.interfaces.sensorthings.compile.expressions import evaluate
 from quartier.interfaces.sensorthings.compile.paths import ToMany
+from quartier.interfaces.sensorthings.model import target
 from quartier.interfaces.sensorthings.query.ast import Options, Order, Select
 from quartier.interfaces.sensorthings.query.errors import QueryError
 from quartier.interfaces.sensorthings.query.format import format_options
 
 _LONGEST_TOKEN: Final = 16_384
+# What comes behind every other value of a type in descending order.
+_LOWEST: Final = {
+    "timestamptz": "'-infinity'",
+    "date": "'-infinity'",
+    "double precision": "'-Infinity'",
+    "bigint": "'-9223372036854775808'",
+    "text": "''",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +55,7 @@ def keys(context: Context, scope: Scope, orders: tuple[Order, ...]) -> list[Key]
     found: list[Key] = []
     context.option = "$orderby"
     for order in orders:
-        try:
-            value = evaluate(context, scope, order.expression, {})
-        except ToMany as link:
-            raise context.error(
-                f"{link.name} has many targets, and none of them is the one to order by", order.at
-            ) from None
-        found += _keys_of(context, scope, value, order)
+        found += _keys_for(context, scope, order)
     descending = found[-1].descending if found else False
     own = [Key(scope.sql(sql), type_, descending) for sql, type_ in scope.entity.key]
     if scope.one_series:
@@ -65,6 +68,39 @@ def keys(context: Context, scope: Scope, orders: tuple[Order, ...]) -> list[Key]
         if len(own) == 1 and key.sql == own[0].sql:
             break
     return known
+
+
+def _keys_for(context: Context, scope: Scope, order: Order) -> list[Key]:
+    try:
+        return _keys_of(context, scope, evaluate(context, scope, order.expression, {}), order)
+    except ToMany as link:
+        return [_outermost(context, scope, order, link)]
+
+
+def _outermost(context: Context, scope: Scope, order: Order, link: ToMany) -> Key:
+    """Of the targets of a link to many, the one counts that comes first in the order: the last time, if it descends."""
+    found = link.scope.entity.link_by_name[link.name]
+    inner = context.scope(target(found))
+    link.scope.within[link.name] = inner
+    try:
+        made = _keys_for(context, scope, order)
+    finally:
+        del link.scope.within[link.name]
+    key, *further = (replace(one, nullable=True) for one in made)
+    # Behind the number of a result stands what it is otherwise, of which nothing is the first.
+    if key.type in ("boolean", "jsonb") or any(one.type != "jsonb" for one in further):
+        raise context.error(
+            f"{link.name} has many targets; one number, text or time has to say which of them is the first",
+            order.at,
+        )
+    aggregate = f"{'max' if key.descending else 'min'}({key.sql})"
+    where = [inner.follow(found, link.scope), *inner.conditions(found)]
+    sql = f"({select([inner], [aggregate], where)})"
+    lowest = _LOWEST.get(key.type)
+    if key.descending and lowest is not None:
+        # Who asks for the last first wants none without any; PostgreSQL takes nothing to be larger than everything.
+        return replace(key, sql=f"coalesce({sql}, {lowest})", nullable=False)
+    return replace(key, sql=sql)
 
 
 def _keys_of(context: Context, scope: Scope, value: values.Value, order: Order) -> list[Key]:

@@ -41,6 +41,9 @@ def resolve(context: Context, scope: Scope, path: Path, variables: Variables) ->
         steps.pop(0)
         if not steps:
             raise context.error(f"write a property behind the variable: {path.steps[0]}/name", path.at)
+    elif len(steps) > 1 and steps[0] == scope.entity.set and scope.entity.find_link(steps[0]) is None:
+        # ``Things?$filter=startswith(Things/name,'A')``, as the handbook of Masterportal has it.
+        steps.pop(0)
     while len(steps) > 1 and (link := scope.entity.find_link(steps[0])) is not None:
         name = str(steps.pop(0))
         if not link.many:

@@ -16,7 +16,7 @@ from quartier.interfaces.sensorthings.compile.context import Context, Scope, sel
 from quartier.interfaces.sensorthings.compile.expressions import condition, conditions
 from quartier.interfaces.sensorthings.compile.paths import json_at, unknown
 from quartier.interfaces.sensorthings.facts import Link, Property
-from quartier.interfaces.sensorthings.model import OBSERVATION, target
+from quartier.interfaces.sensorthings.model import OBSERVATION, asked_link, target
 from quartier.interfaces.sensorthings.query.ast import Expand, Options, Path, ResultMetadata
 from quartier.interfaces.sensorthings.query.format import format_options
 
@@ -105,7 +105,7 @@ def object_sql(
             parts = wanted[found.name]
             value = scope.sql(found.json_sql) if parts is None else _parts(context, scope, found, parts)
             _add(made, name, value, found, outer=parts is not None)
-    expanded = {one.name for one in options.expand}
+    expanded = {link.name for one in options.expand if (link := asked_link(entity, one.name)) is not None}
     for link in entity.links:
         shown = (
             metadata == "full" and not (link.rare and not alone) if wanted is None else link.name in wanted
@@ -114,7 +114,7 @@ def object_sql(
             _add_link(made, context, scope, link)
     for one in options.expand:
         context.option = "$expand"
-        made_of = entity.find_link(one.name)
+        made_of = asked_link(entity, one.name)
         if made_of is None:
             links = ", ".join(known.name for known in entity.links)
             raise context.error(f"{entity.name} has no link {one.name!r}; it has {links}", one.at)
@@ -285,10 +285,11 @@ def _expanded_many(
     text = f"{head} || coalesce(string_agg(j, ',') FILTER (WHERE n <= {top}), '') || ']'"
     if top:
         following = replace(options, skip=None, count=None, skiptoken=None)
-        query = format_options(following)
+        options_text = format_options(following)
+        query = f"$skip={top + (options.skip or 0)}&" + (f"{options_text}&" if options_text else "")
         address = (
             f"{quoted(f',"{link.name}@iot.nextLink":"')} || {self_link(context, parent)}"
-            f" || '/' || {quoted(link.name)} || '?' || {context.bind(query + '&' if query else '', 'text')}"
+            f" || '/' || {quoted(link.name)} || '?' || {context.bind(query, 'text')}"
             f" || '$skiptoken=' || max(CASE WHEN n = {top} THEN {token} END) || '\"'"
         )
         text += f" || CASE WHEN {more} THEN {address} ELSE '' END"

@@ -48,4 +48,14 @@ def target(link: Link) -> Entity:
     return BY_NAME[link.target]
 
 
-__all__ = ["BY_NAME", "BY_SET", "DATASTREAM", "ENTITIES", "OBSERVATION", "target"]
+def asked_link(entity: Entity, name: str) -> Link | None:
+    """The link that a query calls ``name``: a single one may be called by the set of its target, too.
+
+    The SensorThings plugin of Grafana expands ``Things`` of a HistoricalLocation and reads ``Thing``.
+    """
+    if (found := entity.find_link(name)) is not None:
+        return found
+    return next((one for one in entity.links if not one.many and target(one).set == name), None)
+
+
+__all__ = ["BY_NAME", "BY_SET", "DATASTREAM", "ENTITIES", "OBSERVATION", "asked_link", "target"]

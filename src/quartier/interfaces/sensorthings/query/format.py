@@ -36,7 +36,8 @@ from quartier.interfaces.sensorthings.query.parse import OPTION_NAMES
 from quartier.interfaces.sensorthings.query.values import quoted, written, written_duration
 
 _PLAIN_STEP = re.compile(r"[\w@:.$-]+")
-_SAFE = "$=(),;/:'@!*-._~"
+# No "=", so that what looks for ``$top=`` in an address finds the list's own, not that of a nested $expand.
+_SAFE = "$(),;/:'@!*-._~"
 _TIGHTEST = 9
 
 

@@ -8,6 +8,7 @@ result it is a correction, and the older one stays in the revisions. A row may c
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -36,6 +37,7 @@ WAIT_S: Final = 20.0
 _TRANSACTIONS: Final = 4
 _STATES: Final = 100_000
 _STATE_READINGS: Final = 12
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,6 +51,9 @@ def kept(series: Series, value: Any, at: str) -> tuple[float | None, Any]:
     """A result as the twin keeps it: a number, or any other value. Raises BadField."""
     wants = series.wants
     if wants in ("number", "count"):
+        if isinstance(value, str) and _NUMBER.fullmatch(value):
+            # Home Assistant knows every state as a text.
+            value = float(value)
         if isinstance(value, bool) or not isinstance(value, float | int):
             raise BadField(
                 at, f"expected a number, as the observationType says, found {values.kind_of(value)}"
