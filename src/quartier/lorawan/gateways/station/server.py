@@ -227,6 +227,10 @@ class StationServer:
             if connection.credential not in gateway.credentials:
                 raise Refused(Discarded.UNAUTHORISED, "the token or certificate was revoked")
             connection.gateway = gateway
+            if connection.configured and connection.beacon != gateway.beacon:
+                # A Station takes its configuration when it connects.
+                log.info("station.configured_anew", gateway=gateway.eui.hex())
+                return False
             live.seen_at = datetime.now(UTC)
             try:
                 message = messages.parse(text)
@@ -265,9 +269,11 @@ class StationServer:
                         "features": message.features,
                     },
                 )
-                config = router_config(self._rates.region, self._plan, now=time.time())
+                config = router_config(
+                    self._rates.region, self._plan, now=time.time(), beacons=connection.gateway.beacon
+                )
                 await connection.send(messages.encode(config))
-                connection.configured = True
+                connection.configured, connection.beacon = True, connection.gateway.beacon
             case Other():
                 raise Refused(Discarded.UNSUPPORTED, f"message {message.kind!r}")
 
@@ -277,7 +283,9 @@ class StationServer:
             raise Refused(Discarded.UNSUPPORTED, f"data rate {heard.data_rate}")
         if not self._rates.heard_frequency(heard.frequency_hz):
             raise Refused(Discarded.UNSUPPORTED, f"{heard.frequency_hz} Hz is not in the region")
+        gps_time_ms = heard.gps_time_us // 1000 if heard.gps_time_us else None
         connection.live.heard(heard.frequency_hz, heard.rssi_dbm, heard.snr_db)
+        connection.live.gps.tell(gps_time_ms, now)
         self._received.inc()
         self._receiver.receive(
             Reception(
@@ -291,7 +299,7 @@ class StationServer:
                 snr_db=heard.snr_db,
                 context={"xtime": heard.xtime, "rctx": heard.antenna},
                 fine_time_ns=heard.fine_time_ns,
-                gps_time_ms=heard.gps_time_us // 1000 if heard.gps_time_us else None,
+                gps_time_ms=gps_time_ms,
                 lon=gateway.lon,
                 lat=gateway.lat,
                 private=gateway.private,
