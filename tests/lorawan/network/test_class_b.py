@@ -159,6 +159,18 @@ async def test_without_any_gps_time_it_waits_for_an_uplink_and_says_so(scene: Sc
     assert scene.air.sent[-1].transmission.gps_time_ms is None
 
 
+async def test_a_device_that_only_a_neighbour_hears_is_answered_after_its_uplinks(scene: Scene) -> None:
+    device = await device_of(scene)
+    session = session_of(scene, device)
+    session.gateway = None
+    await talk(scene, device, peer="nachbar")
+    assert (mac_layer.is_class_b(session), session.places) == (True, [(GATEWAY, "nachbar")])
+    downlink = await put(scene, device, b"lamp")
+    await talk(scene, device, peer="nachbar")
+    assert await state_of(scene, downlink) == ("sent", "", 1)
+    assert (downlink.peer, scene.air.sent[-1].transmission.gps_time_ms) == ("nachbar", None)
+
+
 async def test_confirmed_pings_are_acknowledged_or_repeated(scene: Scene) -> None:
     device = await device_of(scene)
     downlink = await put(scene, device, b"valve", confirmed=True)

@@ -98,10 +98,11 @@ class Standing:
             if self._patience.get(device_id, 0) > time.monotonic() or queue.busy(device_id) is not None:
                 continue
             waiting = queue.waiting(device_id)
-            if not waiting or not _places_of(device):
+            class_b = not mac_layer.is_class_c(device.session)
+            if not waiting or not _places_of(device, class_b=class_b):
                 continue
             slot = None
-            if not mac_layer.is_class_c(device.session):
+            if class_b:
                 slot = self._slot(device, device.session)
                 if slot - _now_ms() > _REACH_MS:
                     continue
@@ -161,7 +162,7 @@ class Standing:
         except TooLong as error:
             queue.tell(item, "failed", reason="too_long", detail=str(error))
             return
-        places, taken = _places_of(device), session.counters[1:]
+        places, taken = _places_of(device, class_b=slot is not None), session.counters[1:]
         queue.take(item)
         try:
             await self._store.counters.save(session, item=(item.id, planned.counter))
@@ -336,10 +337,13 @@ class Standing:
             self._store.queue.tell(item, "failed", reason=str(error), detail=detail)
 
 
-def _places_of(device: Device) -> list[Place]:
-    """Who can send to it, the best one first; of our own network alone where it may not roam any more."""
+def _places_of(device: Device, *, class_b: bool = False) -> list[Place]:
+    """Who can send to it, the best one first; of our own network alone where it may not roam any more.
+
+    Peers cannot be told of a ping slot.
+    """
     places = device.session.places if device.session is not None else []
-    return [place for place in places if not place[1] or device.may_roam]
+    return [place for place in places if not place[1] or (device.may_roam and not class_b)]
 
 
 def _now_ms() -> int:
