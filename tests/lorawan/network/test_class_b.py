@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,13 +128,34 @@ async def test_class_b_survives_a_restart(scene: Scene, start: Start) -> None:
 
 async def test_the_next_slot_where_the_gateway_has_no_time_in_this_one(scene: Scene) -> None:
     device = await device_of(scene)
-    scene.air.failures = [TransmitError.COLLISION_PACKET]
+    await talk(scene, device, by={GATEWAY: 9.0, OTHER: -3.0})
+    scene.air.failures = [TransmitError.COLLISION_PACKET, TransmitError.GPS_UNLOCKED]
     downlink = await put(scene, device, b"lamp")
     await settled(scene, downlink, "sent")
     assert await state_of(scene, downlink) == ("sent", "", 1)
     pings = [one for one in scene.air.sent if one.transmission.gps_time_ms is not None]
-    assert slot_of(device, pings[0]) < slot_of(device, pings[1])
+    assert [one.transmission.gateway for one in pings] == [GATEWAY, OTHER, GATEWAY]
+    assert slot_of(device, pings[0]) == slot_of(device, pings[1]) < slot_of(device, pings[2])
     assert len({one.transmission.phy for one in pings}) == 1, "one frame, one counter"
+
+
+async def test_nothing_is_sent_in_a_slot_after_its_time(scene: Scene) -> None:
+    device = await device_of(scene)
+    device.begin_class_b(periodicity=7)
+    await talk(scene, device)
+    await talk(scene, device)
+    session = session_of(scene, device)
+
+    def ahead_ms() -> int:
+        now = gps_ms(datetime.now(UTC))
+        return mac_layer.next_ping_slot_ms(session, now) - now
+
+    await until(lambda: ahead_ms() > 2000)
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    downlink = await put(scene, device, b"lamp", expires_at=soon)
+    await settled(scene, downlink, "failed")
+    assert await state_of(scene, downlink) == ("failed", "expired", 0)
+    assert [one for one in scene.air.sent if one.transmission.gps_time_ms] == []
 
 
 async def test_gateways_with_gps_time_come_first(scene: Scene) -> None:

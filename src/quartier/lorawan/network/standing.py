@@ -104,7 +104,7 @@ class Standing:
             slot = None
             if class_b:
                 slot = self._slot(device, device.session)
-                if slot - _now_ms() > _REACH_MS:
+                if slot - _now_ms() > _REACH_MS or _is_over(waiting[0], from_gps_ms(slot)):
                     continue
             self._spawn(("device", device_id), self._send(device, device.session, waiting, slot))
         for group in queue.groups.values():
@@ -183,9 +183,9 @@ class Standing:
                 break
             later = self._slot(device, session, after_ms=slot)
             wait_s = (later - _now_ms()) / 1000
-            if time.monotonic() + wait_s > until or session.counters[1:] != taken or _is_over(item):
+            if time.monotonic() + wait_s > until or _is_over(item, from_gps_ms(later)):
                 break
-            if not mac_layer.is_class_b(session):
+            if session.counters[1:] != taken or not mac_layer.is_class_b(session):
                 break
             slot = later
             await asyncio.sleep(max(0.0, wait_s - _REACH_MS / 1000))
@@ -226,6 +226,7 @@ class Standing:
         Each try is a line of the frame log.
         """
         began = time.monotonic()
+        told: tuple[TransmitResult, Place] | None = None
         for place in places:
             gateway, peer = place
             result = await self._sender.now(
@@ -251,6 +252,9 @@ class Standing:
                 port=planned.port,
                 detail={"downlink": item.id} | ({"class": "C"} if slot is None else _ping(slot)),
             )
+            # That one gateway could never do it says less than why another one could not do it now.
+            if told is None or result.error is not TransmitError.GPS_UNLOCKED:
+                told = result, place
             if _is_final(result) or place == places[-1] or time.monotonic() > began + _WITHIN_S:
                 break
             if _is_over(item):
@@ -258,7 +262,8 @@ class Standing:
             if session.counters[1:] != taken:
                 # The device may have heard a later frame, and takes no older one after it.
                 break
-        return result, place
+        assert told is not None  # noqa: S101 (nobody is sent for without a place)
+        return told
 
     async def _send_group(self, group: Group, item: Item) -> None:
         queue = self._store.queue
@@ -355,9 +360,9 @@ def _ping(slot: int) -> dict[str, Any]:
     return {"class": "B", "ping_slot": from_gps_ms(slot).isoformat(timespec="milliseconds")}
 
 
-def _is_over(item: Item) -> bool:
-    """Nobody wants it any more."""
-    return item.expires_at is not None and datetime.now(UTC) >= item.expires_at
+def _is_over(item: Item, at: datetime | None = None) -> bool:
+    """Nobody wants it any more, now or at a later time."""
+    return item.expires_at is not None and (at or datetime.now(UTC)) >= item.expires_at
 
 
 def _is_final(result: TransmitResult) -> bool:
