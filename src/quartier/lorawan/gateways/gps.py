@@ -26,8 +26,8 @@ class GpsClock:
         """Whether it had GPS time when it was last heard of; None where it has not been heard of."""
         self.why_not = "it has not told GPS time yet"
         self._told_at = 0.0
-        # GPS time less monotonic time, in seconds, as frames came; what came late makes it smaller.
-        self._ahead_s: deque[float] = deque(maxlen=_SAMPLES)
+        # When frames came, and GPS time less that, in seconds; what came late makes it smaller.
+        self._ahead_s: deque[tuple[float, float]] = deque(maxlen=_SAMPLES)
 
     def tell(self, gps_time_ms: int | None, now: float) -> None:
         """A frame came now, and with it when it was heard (None: the gateway does not know)."""
@@ -39,7 +39,7 @@ class GpsClock:
             self.lost(f"its GPS time differs by {off_ms / 1000:.0f} s from ours")
             return
         self.told, self._told_at = True, now
-        self._ahead_s.append(gps_time_ms / 1000 - now)
+        self._ahead_s.append((now, gps_time_ms / 1000 - now))
 
     def tell_position(self, now: float) -> None:
         """It reports where it is. Some only say what was entered, so what frames have told counts more."""
@@ -59,6 +59,7 @@ class GpsClock:
 
     def due(self, gps_time_ms: int, now: float) -> float:
         """When that is in monotonic time, as frames of this gateway arrive, so that all its emissions compare."""
-        if self._ahead_s:
-            return gps_time_ms / 1000 - max(self._ahead_s)
+        known = [ahead_s for at, ahead_s in self._ahead_s if now - at < _HOLDS_S]
+        if known:
+            return gps_time_ms / 1000 - max(known)
         return now + (gps_time_ms - gps_ms(datetime.now(UTC))) / 1000

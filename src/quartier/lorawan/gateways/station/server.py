@@ -198,6 +198,8 @@ class StationServer:
                 break
             if received.type is WSMsgType.PONG:
                 self._on_pong(connection, bytes(received.data))
+                if self._outdated(connection):
+                    break
             elif received.type is WSMsgType.PING:
                 connection.live.seen_monotonic = time.monotonic()
                 await socket.pong(received.data)
@@ -227,9 +229,7 @@ class StationServer:
             if connection.credential not in gateway.credentials:
                 raise Refused(Discarded.UNAUTHORISED, "the token or certificate was revoked")
             connection.gateway = gateway
-            if connection.configured and connection.beacon != gateway.beacon:
-                # A Station takes its configuration when it connects.
-                log.info("station.configured_anew", gateway=gateway.eui.hex())
+            if self._outdated(connection):
                 return False
             live.seen_at = datetime.now(UTC)
             try:
@@ -242,6 +242,14 @@ class StationServer:
             return refused.reason not in _ENDS and connection.errors < _MOST_ERRORS
         except LinkError:
             return False
+        return True
+
+    def _outdated(self, connection: Connection) -> bool:
+        """Whether it was configured otherwise than it should be; a Station takes its configuration when it connects."""
+        gateway = self._registry.gateways.get(connection.gateway.eui)
+        if gateway is None or not connection.configured or gateway.beacon == connection.beacon:
+            return False
+        log.info("station.configured_anew", gateway=gateway.eui.hex())
         return True
 
     def _ignore(self, connection: Connection, refused: Refused) -> None:
