@@ -65,6 +65,10 @@ PROFILE_OF_ALL: dict[str, Any] = {
     "rx2_frequency_mhz": "869.525",
     "status_interval_s": "0",
     "class_c_timeout_s": "5",
+    "ping_slot_periodicity": "7",
+    "ping_slot_data_rate": "3",
+    "ping_slot_frequency_mhz": "869.525",
+    "class_b_timeout_s": "8",
 }
 
 # Changes: 302 is "done", 403 "no right", 422 "the form is wrong" (the other city is no choice of the form).
@@ -147,6 +151,10 @@ CHANGES: list[tuple[str, dict[str, Any], str, str]] = [
             "rx2_frequency_mhz": "869.525",
             "status_interval_s": "0",
             "class_c_timeout_s": "5",
+            "ping_slot_periodicity": "7",
+            "ping_slot_data_rate": "3",
+            "ping_slot_frequency_mhz": "869.525",
+            "class_b_timeout_s": "8",
         },
         "403 403 403 403 302 302 302",
         "403 403 403 403 422 302 302",

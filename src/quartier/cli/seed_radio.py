@@ -65,6 +65,8 @@ def _gateways(municipalities: Mapping[str, Municipality]) -> None:
             height_above_ground_m=site.place.height_m,
             antenna_gain_dbi=site.place.gain_dbi,
             private=not site.public,
+            # Without beacons no device would come into class B.
+            beacon=site.gps,
             networks=["127.0.0.0/8"],
             credentials=[token] if site.protocol == "station" else [],
         )

@@ -11,15 +11,34 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from quartier.desk import words_radio
-from quartier.lorawan.models import Downlink, Gateway
+from quartier.lorawan.models import DeviceProfile, Downlink, Gateway, Session
 
 # How the network notes for a group what it sent by: "2 of 3 gateways".
 _SHARE: Final = re.compile(r"(\d+) of (\d+) gateways")
+# For which ping slot a frame was made, and what the gateway said to it.
+_SLOT: Final = re.compile(r"ping slot (\S+?)(?:; (.*))?", re.DOTALL)
 
 
 def technical(downlink: Downlink) -> str:
     """What the network noted, unless a sentence tells it."""
+    if (slot := _SLOT.fullmatch(downlink.detail)) is not None:
+        return slot[2] or ""
     return "" if _SHARE.fullmatch(downlink.detail) else downlink.detail
+
+
+def slot_time(moment: str) -> str:
+    """When a ping slot began, to the millisecond, local; as it is where it is no time."""
+    try:
+        at = localtime(datetime.fromisoformat(moment))
+    except ValueError:
+        return moment
+    return f"{at:%H:%M:%S},{at.microsecond // 1000:03}"
+
+
+def ping_every_s(session: Session, profile: DeviceProfile) -> int:
+    """About how often a device of class B listens: as it has said, or as its profile says."""
+    said = session.mac.get("ping_slot_periodicity")
+    return int(1 << (profile.ping_slot_periodicity if said is None else said))
 
 
 def sentences(downlink: Downlink) -> list[str]:
@@ -28,6 +47,10 @@ def sentences(downlink: Downlink) -> list[str]:
     state = Downlink.State(downlink.state)
     if downlink.sent_at is not None:
         told.append(_sent(downlink))
+        if (slot := _SLOT.fullmatch(downlink.detail)) is not None:
+            told.append(
+                _("Im Ping-Slot um %(at)s: Da hört das Gerät (Klasse B).") % {"at": slot_time(slot[1])}
+            )
         if (share := _SHARE.fullmatch(downlink.detail)) is not None:
             told.append(
                 _("Gateways, die sie gesendet haben: %(n)s von %(all)s.") % {"n": share[1], "all": share[2]}
@@ -37,6 +60,10 @@ def sentences(downlink: Downlink) -> list[str]:
             _("Bisher %(n)d Versuch(e). Zuletzt: %(why)s.")
             % {"n": downlink.attempts, "why": words_radio.failure(downlink.reason).title}
         )
+        if (slot := _SLOT.fullmatch(downlink.detail)) is not None:
+            told.append(_("Es ging um den Ping-Slot um %(at)s (Klasse B).") % {"at": slot_time(slot[1])})
+        if state is Downlink.State.QUEUED and downlink.reason == "gps_unlocked":
+            told.append(_("Sie geht mit, wenn das Gerät das nächste Mal sendet."))
     match state:
         case Downlink.State.SENT if downlink.confirmed:
             told.append(_("Das Gerät hat den Empfang noch nicht bestätigt."))
@@ -67,6 +94,11 @@ def _queued(downlink: Downlink) -> str:
     device = downlink.device
     if device is None or device.profile.device_class == "C":
         return _("Wartet auf die nächste Gelegenheit; das Gerät hört immer.")
+    session = device.sessions.filter(pending=False).first()
+    if device.profile.device_class == "B" and session is not None and session.mac.get("class_b_since"):
+        return _("Wartet auf den nächsten Ping-Slot; das Gerät hört etwa alle %(n)d s (Klasse B).") % {
+            "n": ping_every_s(session, device.profile)
+        }
     return _("Wartet, bis das Gerät das nächste Mal sendet; vorher hört es nicht zu.")
 
 

@@ -19,6 +19,7 @@ from quartier.cities.rules import Actor
 from quartier.desk import words_radio
 from quartier.desk.queries.radio import frames as queries
 from quartier.desk.queries.radio.frames import KnownGateway
+from quartier.desk.radio_downlinks import slot_time
 from quartier.lorawan.frames.errors import FrameError
 from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.models import Frame
@@ -213,11 +214,17 @@ def _notes(line: Line) -> list[str]:
     if (
         line.direction == "down"
         and isinstance(window := detail.get("window"), int)
-        and detail.get("class") != "C"
+        and detail.get("class") not in ("B", "C")
     ):
         notes.append(_("Im Empfangsfenster RX%(n)d.") % {"n": window + 1})
     if detail.get("class") == "C":
         notes.append(_("Das Gerät hört immer (Klasse C)."))
+    if (slot := detail.get("ping_slot")) is not None:
+        notes.append(_("Im Ping-Slot um %(at)s (Klasse B).") % {"at": slot_time(str(slot))})
+    elif detail.get("class") == "B":
+        notes.append(_("Das Gerät hört zurzeit zu festen Zeiten (Klasse B)."))
+    if detail.get("unknown_class") == "B":
+        notes.append(_("Das Gerät sagt, dass es Klasse B kann; sein Geräteprofil sieht sie nicht vor."))
     if (sharing := detail.get("sharing_dev_addr")) is not None:
         notes.append(
             _("%(n)s unserer Geräte haben diese Adresse; der Schlüssel entscheidet.") % {"n": sharing}

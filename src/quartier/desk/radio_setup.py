@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from quartier.config import Config, config
+from quartier.lorawan.frames.ping_slots import BEACON_PERIOD_MS
+from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.models import Gateway
 
 STAT_INTERVAL_S: Final = 30
@@ -56,7 +58,7 @@ def files_of(gateway: Gateway, token: str = "") -> list[File]:
                 File("tc.key", f"Authorization: Bearer {token or '…'}"),
             ]
         case Gateway.Protocol.GWMP:
-            conf = {
+            conf: dict[str, dict[str, Any]] = {
                 "gateway_conf": {
                     "gateway_ID": gateway.eui.upper(),
                     "server_address": host(settings),
@@ -70,6 +72,15 @@ def files_of(gateway: Gateway, token: str = "") -> list[File]:
                     "forward_crc_disabled": False,
                 }
             }
+            if gateway.beacon:
+                conf["gateway_conf"] |= {
+                    "beacon_period": BEACON_PERIOD_MS // 1000,
+                    "beacon_freq_hz": EU868.beacon_frequency_hz,
+                    "beacon_datarate": 9,
+                    "beacon_bw_hz": 125_000,
+                    "beacon_power": 14,
+                    "beacon_infodesc": 0,
+                }
             return [File("global_conf.json", json.dumps(conf, indent=2))]
     topic = f"{settings.radio_mqtt_prefix}/gateway/{{{{ .GatewayID }}}}"
     return [

@@ -253,7 +253,13 @@ SENT: Final[dict[str, tuple[str, Words]]] = {
     ),
     "gps_unlocked": (
         "danger",
-        Words(_("Gateway ohne Uhrzeit"), _("Dem Gateway fehlt der Satellitenempfang.")),
+        Words(
+            _("Gateway ohne GPS-Zeit"),
+            _(
+                "Dem Gateway fehlt der Satellitenempfang. Ohne ihn trifft es die Zeiten nicht, zu denen ein Gerät der"
+                " Klasse B hört."
+            ),
+        ),
     ),
     "duty_cycle": (
         "warning",
@@ -333,8 +339,9 @@ COMMANDS: Final[dict[str, Text]] = {
     "DeviceTime": _("Uhrzeit"),
     "ForceRejoin": _("Aufforderung zur neuen Anmeldung"),
     "RejoinParamSetup": _("Abstand erneuter Anmeldungen"),
-    "PingSlotInfo": _("Klasse B: Empfangszeiten"),
-    "PingSlotChannel": _("Klasse B: Kanal"),
+    "PingSlotInfo": _("Klasse B: wie oft das Gerät hört"),
+    "PingSlotChannel": _("Klasse B: auf welcher Frequenz und mit welcher Datenrate es hört"),
+    "BeaconTiming": _("Klasse B: wann das nächste Zeitzeichen kommt"),
     "BeaconFreq": _("Klasse B: Frequenz des Zeitzeichens"),
     "DeviceMode": _("Klasse des Geräts"),
 }

@@ -54,6 +54,7 @@ class Gateway(models.Model):
     antenna_gain_dbi = models.FloatField(_("Antennengewinn in dBi"), default=0)
     private = models.BooleanField(_("Standort nicht zeigen"), default=False)
     disabled = models.BooleanField(_("abgeschaltet"), default=False)
+    beacon = models.BooleanField(_("sendet Zeitzeichen (Beacons)"), default=False)
     networks = models.JSONField(
         _("erlaubte Netze"),
         default=list,
@@ -85,6 +86,7 @@ class DeviceProfile(models.Model):
 
     class Class(models.TextChoices):
         A = "A", _("A: hört nur nach dem Senden")
+        B = "B", _("B: hört zu festen Zeiten")
         C = "C", _("C: hört immer")
 
     MAC_VERSIONS = ("1.0.0", "1.0.1", "1.0.2", "1.0.3", "1.0.4", "1.1.0")
@@ -132,6 +134,16 @@ class DeviceProfile(models.Model):
         default=86_400, help_text="how often the battery is asked for; 0: never"
     )
     class_c_timeout_s = models.PositiveSmallIntegerField(default=5)
+    ping_slot_periodicity = models.PositiveSmallIntegerField(
+        default=7,
+        help_text="class B: a ping slot every 2^n seconds, for devices that do not say so themselves",
+    )
+    ping_slot_data_rate = models.PositiveSmallIntegerField(default=3)
+    ping_slot_frequency_hz = models.PositiveIntegerField(default=869_525_000)
+    beacon_frequency_hz = models.PositiveIntegerField(
+        null=True, blank=True, help_text="BeaconFreqReq; empty is the region's own"
+    )
+    class_b_timeout_s = models.PositiveSmallIntegerField(default=8)
     device_type = models.ForeignKey(DeviceType, models.SET_NULL, null=True, blank=True, related_name="+")
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -212,7 +224,7 @@ class Session(models.Model):
     gateway = models.BinaryField(max_length=8, null=True, blank=True)
     peer = models.CharField(max_length=60, blank=True)
     others = models.JSONField(
-        null=True, blank=True, help_text="class C: who else heard it, the next best first (EUI, peer)"
+        null=True, blank=True, help_text="class B and C: who else heard it, the next best first (EUI, peer)"
     )
     created_at = models.DateTimeField(default=timezone.now)
     last_uplink_at = models.DateTimeField(null=True, blank=True)

@@ -333,6 +333,7 @@ class Service:
                 "failed": {str(error): n for error, n in one.failed.items()},
                 "refused": {str(reason): n for reason, n in one.refused.items()},
                 "duty_cycle": dict(one.duty_cycle),
+                "gps": one.gps,
             }
             seen.append((one.eui, one.seen_at, status))
         await self.store.gateways.write(seen)

@@ -18,7 +18,7 @@ from quartier.lorawan.types import Eui
 
 FIRST_EXTRA_CHANNEL: Final = 3
 MOST_PLACES: Final = 4
-"""By how many gateways a device of class C is tried, the best one first."""
+"""By how many gateways a device of class B or C is tried, the best one first."""
 Place = tuple[Eui, str]
 """A gateway and the peer whose it is (empty: ours)."""
 _NO_TAGS: Final[Mapping[str, str]] = {}
@@ -46,6 +46,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     maximum_duty_cycle: int = 0
     status_interval_s: int = 86_400
     class_c_timeout_s: int = 5
+    ping_slot_periodicity: int = 7
+    ping_slot_data_rate: int = 3
+    ping_slot_frequency_hz: int = 869_525_000
+    beacon_frequency_hz: int | None = None
+    class_b_timeout_s: int = 8
     downlink_frequencies_hz: dict[int, int] = {}
     adr_ack_exponents: tuple[int, int] | None = None
     rejoin_exponents: tuple[int, int] | None = None
@@ -79,6 +84,14 @@ class MacState(msgspec.Struct, kw_only=True, omit_defaults=True):
     rejoin: list[int] = []
     minor: int | None = None
     device_class: str = ""
+    class_b_since: int = 0
+    """Unix time since when its uplinks say that its ping slots are open; 0: they are not."""
+    ping_slot_periodicity: int | None = None
+    """As the device has said."""
+    ping_slot_data_rate: int = 3
+    ping_slot_frequency_hz: int = 869_525_000
+    beacon_frequency_hz: int = 0
+    """0 is the region's own."""
     asked: dict[str, list[int]] = {}
     tries: dict[str, int] = {}
     refused: dict[str, list[int]] = {}
@@ -114,6 +127,9 @@ def initial_state(
         rx2_frequency_hz=profile.rx2_frequency_hz if abp else region.rx2_frequency_hz,
         channels=channels,
         mask=mask,
+        ping_slot_data_rate=profile.ping_slot_data_rate if abp else region.ping_slot_data_rate,
+        ping_slot_frequency_hz=profile.ping_slot_frequency_hz if abp else region.ping_slot_frequency_hz,
+        beacon_frequency_hz=(profile.beacon_frequency_hz or 0) if abp else 0,
     )
 
 
@@ -230,7 +246,7 @@ class Session:
 
     @property
     def places(self) -> list[Place]:
-        """Who can send to a device that listens always, the best one first; nobody before its first uplink."""
+        """Who can send to a device that listens by itself, the best one first; nobody before its first uplink."""
         if self.gateway is None:
             return []
         # While it spoke as class A, only the best one was kept, which may be one of the others.

@@ -36,6 +36,7 @@ UP: list[tuple[str, Command]] = [
     ("1003", mac.PingSlotInfoReq(periodicity=3)),
     ("1101", mac.PingSlotChannelAns(frequency_ok=True, data_rate_ok=False)),
     ("1102", mac.PingSlotChannelAns(frequency_ok=False, data_rate_ok=True)),
+    ("12", mac.BeaconTimingReq()),
     ("1301", mac.BeaconFreqAns(frequency_ok=True)),
     ("2002", mac.DeviceModeInd(device_class=mac.DeviceClass.C)),
 ]
@@ -71,6 +72,8 @@ DOWN: list[tuple[str, Command]] = [
     ("0fef", mac.RejoinParamSetupReq(max_time=14, max_count=15)),
     ("10", mac.PingSlotInfoAns()),
     ("1128768405", mac.PingSlotChannelReq(frequency_hz=868_100_000, data_rate=5)),
+    # The Things Stack, pkg/encoding/lorawan.
+    ("12ff4242", mac.BeaconTimingAns(delay=0x42FF, channel=0x42)),
     ("13287684", mac.BeaconFreqReq(frequency_hz=868_100_000)),
     ("2000", mac.DeviceModeConf(device_class=mac.DeviceClass.A)),
 ]

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quartier.engines.nats import Server as Nats
+from quartier.lorawan.frames.gps_time import gps_ms
 from quartier.lorawan.frames.modulation import Fsk, Lora
 from quartier.lorawan.gateways.mqtt import MqttBroker, MqttClient, codec
 from quartier.lorawan.gateways.mqtt.codec import Acknowledged, BridgeError, Encoding, Heard
@@ -392,6 +394,24 @@ async def test_class_c_goes_out_immediately(bridge: Bridge) -> None:
     await bridge.event("event/ack", ack(message["downlinkId"], 9))
     result = await sending
     assert (result.error, result.detail) == (TransmitError.QUEUE_FULL, "QUEUE_FULL")
+
+
+async def test_class_b_goes_out_at_a_gps_time(bridge: Bridge) -> None:
+    now_s = gps_ms(datetime.now(UTC)) // 1000
+    heard = UP_JSON | {"rxInfo": UP_JSON["rxInfo"] | {"timeSinceGpsEpoch": f"{now_s}s"}}
+    await bridge.event("event/up", json.dumps(heard).encode())
+    await until(lambda: bridge.receptions)
+    at_ms = now_s * 1000 + 5250
+    sending = asyncio.create_task(
+        bridge.transmitter.transmit(
+            Transmission(id=1, gateway=EUI, phy=DOWNLINK, windows=(ALWAYS,), gps_time_ms=at_ms)
+        )
+    )
+    told = json.loads(await down(bridge))
+    (item,) = told["items"]
+    assert item["txInfo"]["timing"] == {"gpsEpoch": {"timeSinceGpsEpoch": f"{now_s + 5}.250s"}}
+    await bridge.event("event/ack", ack(told["downlinkId"], 1))
+    assert (await sending).ok
 
 
 async def test_silence_is_a_failure(bridge: Bridge) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from quartier.engines.bus import INBOX, Bus
 from quartier.intake.inbox import RawMessage, decode
 from quartier.lorawan.domain import DeviceSettings, register_device, save_profile
 from quartier.lorawan.frames.crypto import SessionKeys, session_1_0
+from quartier.lorawan.frames.gps_time import gps_ms
 from quartier.lorawan.message import Up
 from quartier.lorawan.models import DeviceProfile, LoraDevice
 from quartier.lorawan.network import Network, Outcome
@@ -64,7 +65,7 @@ class Air:
             error = self.failures.pop(0)
             return TransmitResult(id=transmission.id, ok=False, error=error, gateway=transmission.gateway)
         window = transmission.windows[0]
-        name = "RXC" if window.delay_s is None else "RX1"
+        name = "RX1" if window.delay_s is not None else "RXC" if transmission.gps_time_ms is None else "RXB"
         heard = None
         for eui, device in self.devices.items():
             if transmission.device in (None, eui):
@@ -114,8 +115,9 @@ class Scene:
         by: Mapping[bytes, float] | Sequence[bytes] = (GATEWAY,),
         peer: str = "",
         token: str = "",
+        gps: Collection[bytes] = (),
     ) -> None:
-        """Gateways hear a frame, with these SNRs."""
+        """Gateways hear a frame, with these SNRs; those of ``gps`` know when it was."""
         heard = by if isinstance(by, Mapping) else dict.fromkeys(by, 5.0)
         for gateway, snr_db in heard.items():
             self.network.receive(
@@ -131,6 +133,7 @@ class Scene:
                     context={"tmst": 1},
                     peer=peer,
                     token=token,
+                    gps_time_ms=gps_ms(datetime.now(UTC)) if gateway in gps else None,
                 )
             )
 

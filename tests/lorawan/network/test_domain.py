@@ -204,7 +204,13 @@ def test_bad_input_names_the_field_and_changes_nothing(
         ({"extra_frequencies_hz": ["867100000"]}, "extra_frequencies_hz"),
         ({"downlink_frequencies_hz": {"x": 868_100_000}}, "downlink_frequencies_hz"),
         ({"adr_ack_exponents": [1]}, "adr_ack_exponents"),
-        ({"device_class": "B"}, "device_class"),
+        ({"device_class": "D"}, "device_class"),
+        ({"device_class": "B", "mac_version": "1.0.2"}, "device_class"),
+        ({"ping_slot_periodicity": 8}, "ping_slot_periodicity"),
+        ({"ping_slot_data_rate": 12}, "ping_slot_data_rate"),
+        ({"ping_slot_frequency_hz": 868_650_000}, "ping_slot_frequency_hz"),
+        ({"beacon_frequency_hz": 700_000_000}, "beacon_frequency_hz"),
+        ({"class_b_timeout_s": 0}, "class_b_timeout_s"),
     ],
 )
 def test_bad_profiles(values: dict[str, Any], field: str) -> None:

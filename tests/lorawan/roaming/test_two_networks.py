@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from quartier.cities.rules import SYSTEM
 from quartier.lorawan.domain import enqueue
 from quartier.lorawan.roaming.peers import PeerProtocol
-from quartier.lorawan.types import TransmitError
+from quartier.lorawan.types import Transmission, TransmitError, TransmitResult, Window
 from tests.lorawan.network.scene import Scene, until
 from tests.lorawan.roaming.scene import OURS, THEIR_SECOND, THEIRS, Border
 
@@ -196,6 +196,24 @@ async def test_class_c_downlink_crosses_the_border(border: Border, scene: Scene)
         [("up", "confirmed"), ("down", "confirmed")]
     ] * 2
     assert rows[0][1]["key"] == rows[1][1]["key"]
+
+
+async def test_a_ping_slot_does_not_cross_the_border(border: Border, scene: Scene) -> None:
+    await border.connect()
+    device = await scene.abp()
+    border.dortmund.hear(device.uplink(b"\x2a", 7), [THEIRS])
+    await until(lambda: scene.store.frames.waiting)
+    window = Window(frequency_hz=869_525_000, data_rate=3, delay_s=None)
+    frame = Transmission(id=9, gateway=THEIRS, phy=b"\x60" + bytes(11), windows=(window,), gps_time_ms=1)
+    assert await border.schwerte.transmitters["dortmund"].transmit(frame) == TransmitResult(
+        id=9,
+        ok=False,
+        error=TransmitError.NOT_ALLOWED,
+        detail="TS002 has no words for a ping slot",
+        gateway=THEIRS,
+    )
+    await border.idle()
+    assert border.dortmund.sky.sent == []
 
 
 async def test_class_c_downlink_crosses_the_border_where_our_own_gateway_refuses(

@@ -5,18 +5,21 @@ Schwerte's server knows only gateways here; Dortmund plays one of them, by UDP o
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from quartier.lorawan.frames.gps_time import gps_ms
 from quartier.lorawan.gateways.registry import GatewayProtocol
 from quartier.lorawan.gateways.station import StationServer
 from quartier.lorawan.gateways.udp import UdpServer
 from quartier.lorawan.roaming.peers import Devices, Direction, Peer, PeerProtocol, VirtualGateway, ranges
-from quartier.lorawan.types import TransmitError
+from quartier.lorawan.types import Transmission, TransmitError, Window
 from tests.lorawan.gateways.bench import TOKEN, Bench
 from tests.lorawan.network.scene import JOIN_EUI, Scene, until
 from tests.lorawan.roaming.scene import THEIR_SECOND, THEIRS, Border, agreement
@@ -169,4 +172,24 @@ async def test_class_c_goes_out_at_once(border: Border, scene: Scene) -> None:
         assert (sent.windows[0].delay_s, sent.gateway, sent.context) == (None, THEIRS, {})
         await until(lambda: border.dortmund.sky.heard)
         assert border.dortmund.sky.heard[0].payload == b"on"
+        await border.idle()
+
+
+async def test_a_ping_slot_is_refused_rather_than_missed(border: Border, scene: Scene) -> None:
+    async with connected(border, PeerProtocol.GWMP) as second:
+        device = await scene.abp()
+        border.dortmund.hear(device.uplink(b"\x2a", 7), [THEIRS])
+        await until(lambda: second.receptions)
+        live = second.registry.live(VIRTUAL)
+        assert live is not None
+        assert device.state is not None
+        # Their server believes that this gateway has GPS time.
+        live.gps.tell(gps_ms(datetime.now(UTC)), time.monotonic())
+        phy = b"\x60" + device.state.dev_addr.to_bytes(4, "little") + bytes(7)
+        window = Window(frequency_hz=869_525_000, data_rate=3, delay_s=None)
+        at_ms = gps_ms(datetime.now(UTC)) + 3000
+        frame = Transmission(id=9, gateway=VIRTUAL, phy=phy, windows=(window,), gps_time_ms=at_ms)
+        result = await second.transmitter.transmit(frame)
+        assert (result.ok, result.error) == (False, TransmitError.GPS_UNLOCKED)
+        assert border.dortmund.sky.sent == []
         await border.idle()

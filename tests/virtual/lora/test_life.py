@@ -58,7 +58,7 @@ def test_fleet_lives_in_both_cities() -> None:
     members = fleet(1).members
     assert Counter(one.device.municipality for one in members) == {"dortmund": 14, "schwerte": 11}
     assert Counter(one.version for one in members) == {"1.0.2": 2, "1.0.3": 11, "1.0.4": 8, "1.1.0": 4}
-    assert Counter(one.device_class for one in members) == {"A": 20, "C": 5}
+    assert Counter(one.device_class for one in members) == {"A": 20, "B": 1, "C": 4}
     assert sum(one.abp for one in members) == 2
     assert len({one.device.dev_eui for one in members}) == len({one.thing.key for one in members}) == 25
     assert len({key for one in members for name, key in one.keys.items() if name != "dev_addr"}) == 31

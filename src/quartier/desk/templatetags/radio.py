@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from django import template
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, gettext_lazy
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
 
-from quartier.desk import radio_frames, words, words_radio
+from quartier.desk import radio_downlinks, radio_frames, words, words_radio
 from quartier.desk.queries.radio.gateways import is_online
 from quartier.desk.templatetags.desk import badge
 from quartier.lorawan.domain.stations import Roll
-from quartier.lorawan.models import Downlink, Gateway
+from quartier.lorawan.models import DeviceProfile, Downlink, Gateway, Session
 from quartier.lorawan.models_roaming import RoamingAgreement
 from quartier.lorawan.models_stations import StationDelivery, StationUpdate
 from quartier.lorawan.updates import MOST_ATTEMPTS, UpdateState
@@ -56,6 +57,19 @@ def gateway_state(gateway: Gateway) -> SafeString:
     if gateway.last_seen_at is None:
         return badge("warning", _("noch nie gehört"))
     return badge("success", _("verbunden")) if is_online(gateway) else badge("danger", _("nicht verbunden"))
+
+
+@register.simple_tag
+def class_b(session: Session, profile: DeviceProfile) -> str:
+    """Since when a device opens ping slots, and how often."""
+    since, seconds = session.mac.get("class_b_since"), radio_downlinks.ping_every_s(session, profile)
+    if not since:
+        return _("zurzeit nicht; was gesendet werden soll, wartet, bis das Gerät spricht")
+    at = date_format(timezone.localtime(datetime.fromtimestamp(since, UTC)), "SHORT_DATETIME_FORMAT")
+    return ngettext("seit %(at)s, hört jede Sekunde", "seit %(at)s, hört alle %(n)d s", seconds) % {
+        "at": at,
+        "n": seconds,
+    }
 
 
 @register.simple_tag

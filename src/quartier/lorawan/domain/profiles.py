@@ -12,6 +12,7 @@ from quartier.cities.models import Municipality
 from quartier.cities.rules import Actor
 from quartier.lorawan.domain.changes import notify
 from quartier.lorawan.domain.errors import LoraError, bounded_number, bounded_text
+from quartier.lorawan.frames.ping_slots import RAREST
 from quartier.lorawan.frames.regions import REGIONS
 from quartier.lorawan.models import DeviceProfile
 from quartier.lorawan.sessions import Profile
@@ -23,8 +24,12 @@ _LIMITS: Final = {
     "maximum_duty_cycle": (0, 15),
     "status_interval_s": (0, 31_536_000),
     "class_c_timeout_s": (1, 120),
+    "ping_slot_periodicity": (0, RAREST),
+    "class_b_timeout_s": (1, 600),
 }
 _MOST_EXTRA_CHANNELS: Final = 5
+# There class B was experimental: beacons and PingSlotInfoReq mean something else.
+_BEFORE_CLASS_B: Final = ("1.0.0", "1.0.1", "1.0.2")
 
 
 @transaction.atomic
@@ -76,11 +81,17 @@ def _check(profile: DeviceProfile) -> None:
         raise LoraError(
             "device_class", gettext("muss eines sein von: %s") % ", ".join(DeviceProfile.Class.values)
         )
+    if profile.device_class == DeviceProfile.Class.B and profile.mac_version in _BEFORE_CLASS_B:
+        raise LoraError("device_class", gettext("Klasse B gibt es erst ab LoRaWAN 1.0.3"))
     for name, (low, high) in _LIMITS.items():
         bounded_number(name, getattr(profile, name), low, high)
-    if profile.rx2_data_rate not in region.downlink_data_rates:
-        raise LoraError("rx2_data_rate", gettext("gibt es in dieser Region nicht"))
-    _check_frequency("rx2_frequency_hz", profile.rx2_frequency_hz, profile.region)
+    for name in ("rx2_data_rate", "ping_slot_data_rate"):
+        if getattr(profile, name) not in region.downlink_data_rates:
+            raise LoraError(name, gettext("gibt es in dieser Region nicht"))
+    for name in ("rx2_frequency_hz", "ping_slot_frequency_hz"):
+        _check_frequency(name, getattr(profile, name), profile.region)
+    if profile.beacon_frequency_hz is not None:
+        _check_frequency("beacon_frequency_hz", profile.beacon_frequency_hz, profile.region)
     for name in ("extra_frequencies_hz", "abp_frequencies_hz"):
         frequencies = getattr(profile, name)
         if len(frequencies) > _MOST_EXTRA_CHANNELS:
@@ -123,4 +134,7 @@ def radio_profile(profile: DeviceProfile) -> Profile:
         rx2_frequency_hz=profile.rx2_frequency_hz,
         abp_frequencies_hz=tuple(profile.abp_frequencies_hz),
         extra_frequencies_hz=tuple(profile.extra_frequencies_hz),
+        ping_slot_data_rate=profile.ping_slot_data_rate,
+        ping_slot_frequency_hz=profile.ping_slot_frequency_hz,
+        beacon_frequency_hz=profile.beacon_frequency_hz,
     )

@@ -23,14 +23,21 @@ def time_on_air_s(data_rate: DataRate, size: int, *, crc: bool = True) -> float:
     return headers * 0.233472 + ceil((size + 3) / bytes_per_fragment) * 0.1024
 
 
-def _lora_s(data_rate: Lora, size: int, *, crc: bool) -> float:
+def beacon_s(data_rate: DataRate, size: int) -> float:
+    """Seconds on air of a beacon of class B: ten symbols of preamble, neither header nor CRC (TS001-1.0.4 §13.1)."""
+    if not isinstance(data_rate, Lora):
+        return time_on_air_s(data_rate, size, crc=False)
+    return _lora_s(data_rate, size, crc=False, header=False, preamble=10)
+
+
+def _lora_s(data_rate: Lora, size: int, *, crc: bool, header: bool = True, preamble: int = 8) -> float:
     factor = data_rate.spreading_factor
     symbol_s = (1 << factor) / data_rate.bandwidth_hz
     optimised = symbol_s >= 0.016  # low data rate optimisation
     if factor < 7:
-        preamble, header_bits, bits_per_block = 6.25, 20, 4 * factor
+        sync, header_bits, bits_per_block = 6.25, 20, 4 * factor
     else:
-        preamble, header_bits, bits_per_block = 4.25, 28, 4 * (factor - 2 * optimised)
-    bits = 8 * size - 4 * factor + header_bits + (16 if crc else 0)
-    symbols = 8 + preamble + 8 + max(0, ceil(bits / bits_per_block)) * 5  # coding rate 4/5
+        sync, header_bits, bits_per_block = 4.25, 28, 4 * (factor - 2 * optimised)
+    bits = 8 * size - 4 * factor + header_bits + (16 if crc else 0) - (0 if header else 20)
+    symbols = preamble + sync + 8 + max(0, ceil(bits / bits_per_block)) * 5  # coding rate 4/5
     return symbols * symbol_s

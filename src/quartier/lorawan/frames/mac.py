@@ -300,6 +300,20 @@ class PingSlotChannelAns(Command):
         return self.frequency_ok and self.data_rate_ok
 
 
+@up(MAC, 0x12)
+class BeaconTimingReq(Command):
+    """Of LoRaWAN 1.0.2 and before; later devices use DeviceTimeReq."""
+
+
+@down(MAC, 0x12, size=3)
+class BeaconTimingAns(Command):
+    """The next beacon begins ``delay`` to ``delay`` + 1 times 30 ms after the end of this frame (1.0.2 §14.5)."""
+
+    delay: int = bits(0, 16)
+    channel: int = bits(16, 8)
+    """0 where beacons have one frequency."""
+
+
 @down(MAC, 0x13, size=3)
 class BeaconFreqReq(Command):
     """Frequency 0 goes back to the region's own."""
@@ -325,8 +339,10 @@ class DeviceModeConf(Command):
     device_class: int = bits(0, 8)
 
 
-STICKY: Final[tuple[type[Command], ...]] = (RXParamSetupAns, RXTimingSetupAns, DlChannelAns)
-"""Answers that a device repeats in every uplink until it gets a downlink in a class A window (TS001-1.0.4 §5)."""
+STICKY: Final[tuple[type[Command], ...]] = (
+    RXParamSetupAns, RXTimingSetupAns, DlChannelAns, PingSlotChannelAns,
+)  # fmt: skip
+"""Answers that a device repeats in every uplink until it gets a downlink in a class A window (TS001-1.0.4 §5, §11)."""
 
 
 def parse(data: bytes, *, uplink: bool) -> Parsed:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 
 from quartier.lorawan.gateways import metrics
+from quartier.lorawan.gateways.gps import GpsClock
 from quartier.lorawan.gateways.limits import Bucket, Limits, Sources
 from quartier.lorawan.types import Discarded, Eui, TransmitError
 
@@ -52,7 +53,7 @@ class Gateway:
 
     ``networks`` are those it may come from (empty: any). ``credentials`` are SHA-256 of its tokens and of its client
     certificates in DER: two while one replaces the other. ``protocol`` None lets it speak any. Place in WGS 84; the
-    gain is that of the antenna less the cable.
+    gain is that of the antenna less the cable. ``beacon``: it sends the beacons of class B.
     """
 
     eui: Eui
@@ -67,6 +68,7 @@ class Gateway:
     antenna_gain_db: float = 0.0
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     credentials: tuple[bytes, ...] = field(default=(), repr=False)
+    beacon: bool = False
 
 
 class Gateways(Protocol):
@@ -130,6 +132,7 @@ class Live:
     transmitted: int = 0
     failed: Counter[TransmitError] = field(default_factory=Counter)
     refused: Counter[Discarded] = field(default_factory=Counter)
+    gps: GpsClock = field(default_factory=GpsClock)
     _rtt_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RTT_SAMPLES))
     _sorted_rtt: list[float] | None = None
     _noise_dbm: deque[float] = field(default_factory=lambda: deque(maxlen=_NOISE_SAMPLES))
@@ -204,6 +207,8 @@ class Snapshot:
     failed: Mapping[TransmitError, int]
     refused: Mapping[Discarded, int]
     duty_cycle: Mapping[str, float]
+    gps: bool | None = None
+    """Whether it has GPS time; None where it has not been heard of for long."""
 
 
 class Registry:
@@ -375,6 +380,7 @@ class Registry:
             failed=dict(live.failed),
             refused=dict(live.refused),
             duty_cycle=duty_cycle(live.eui) if duty_cycle else {},
+            gps=live.gps.holds(now) or live.gps.told,
         )
 
 

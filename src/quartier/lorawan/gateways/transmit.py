@@ -15,6 +15,8 @@ from typing import Final
 
 import structlog
 
+from quartier.lorawan.frames import ping_slots
+from quartier.lorawan.frames.airtime import beacon_s
 from quartier.lorawan.frames.gps_time import gps_ms
 from quartier.lorawan.gateways import metrics
 from quartier.lorawan.gateways.dutycycle import Account, Booking, DutyCycles
@@ -79,6 +81,8 @@ class GatewayTransmitter:
         self._margin_s = margin_s
         self._duty_cycles = DutyCycles(rates.region)
         self._slots: dict[Eui, Slots] = {}
+        # The last beacon (GPS time) that is booked.
+        self._beacons: dict[Eui, int] = {}
         self._pending: Counter[Eui] = Counter()
 
     def duty_cycle(self, gateway: Eui) -> Mapping[str, float]:
@@ -157,7 +161,10 @@ class GatewayTransmitter:
             raise LinkError(TransmitError.NOT_ALLOWED, "no window was given")
         station = self._find(transmission.gateway)
         windows = list(enumerate(transmission.windows))
+        self._book_beacons(station)
         if transmission.gps_time_ms is not None:
+            if not station.live.gps.holds(self._registry.clock()):
+                raise LinkError(TransmitError.GPS_UNLOCKED, station.live.gps.why_not)
             groups = [windows[:1]]
         elif station.link.chooses:
             fixed = [one for one in windows if one[1].delay_s is not None]
@@ -221,7 +228,7 @@ class GatewayTransmitter:
         opportunities = tuple(one.opportunity for one in ready)
         now = self._registry.clock()
         deadline = max(one.due + one.airtime_s for one in opportunities) + self._margin_s
-        if opportunities[0].delay_s is None:
+        if opportunities[0].delay_s is None and transmission.gps_time_ms is None:
             deadline += station.link.late_s
         order = Order(
             gateway=station.gateway,
@@ -238,6 +245,25 @@ class GatewayTransmitter:
                 return await station.link.send(order)
         except TimeoutError:
             raise LinkError(TransmitError.NO_CONFIRMATION, "the gateway said nothing") from None
+        except LinkError as error:
+            if error.error is TransmitError.GPS_UNLOCKED:
+                station.live.gps.lost("it has refused a frame for want of GPS time")
+            raise
+
+    def _book_beacons(self, station: _Station) -> None:
+        """A gateway sends its beacons without being told: their time on the air is taken, this one's and the next's."""
+        now = self._registry.clock()
+        if not station.gateway.beacon or not station.live.gps.holds(now):
+            return
+        region = self._rates.region
+        airtime_s = beacon_s(region.data_rate(region.beacon_data_rate), region.beacon_layout[2])
+        this = ping_slots.beacon_ms(gps_ms(datetime.now(UTC)))
+        for at in (this, this + ping_slots.BEACON_PERIOD_MS):
+            if at > self._beacons.get(station.gateway.eui, 0):
+                self._beacons[station.gateway.eui] = at
+                due = station.live.gps.due(at, now)
+                station.slots.reserve(due, airtime_s, now)
+                station.account.book(region.beacon_frequency_hz, airtime_s, due)
 
     def _lead_s(self, station: _Station) -> float:
         return (station.live.rtt_s(0.9) or UNMEASURED_RTT_S) + station.link.guard_s
@@ -247,7 +273,7 @@ class GatewayTransmitter:
     ) -> _Ready:
         now = self._registry.clock()
         if transmission.gps_time_ms is not None:
-            due = now + (transmission.gps_time_ms - gps_ms(datetime.now(UTC))) / 1000
+            due = station.live.gps.due(transmission.gps_time_ms, now)
         else:
             heard = now if transmission.received_monotonic is None else transmission.received_monotonic
             due = heard + (window.delay_s or 0)

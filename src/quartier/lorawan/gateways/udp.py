@@ -137,7 +137,7 @@ class UdpServer(asyncio.DatagramProtocol):
             raise Refused(Discarded.MALFORMED, str(error)) from None
         at = live.seen_at = datetime.now(UTC)
         if push.status is not None:
-            _note_status(gateway, live, push.status)
+            _note_status(gateway, live, push.status, now)
         for heard in push.heard:
             try:
                 self._on_heard(gateway, live, heard, at, now)
@@ -159,6 +159,8 @@ class UdpServer(asyncio.DatagramProtocol):
             raise Refused(Discarded.UNSUPPORTED, f"{heard.frequency_hz} Hz is not in the region")
         intact = heard.crc == 1
         live.heard(heard.frequency_hz, heard.rssi_dbm, heard.snr_db, intact=intact)
+        # Older forwarders know only "time", often by their own clock, and cannot be told "tmms".
+        live.gps.tell(heard.gps_time_ms, now)
         if not intact:
             raise Refused(Discarded.CRC)
         data_rate = self._rates.index(heard.data_rate)
@@ -268,12 +270,14 @@ def _timestamp(order: Order, delay_s: float | None) -> int | None:
     return (counter + round(delay_s * 1_000_000)) & 0xFFFF_FFFF
 
 
-def _note_status(gateway: Gateway, live: Live, status: Mapping[str, Any]) -> None:
+def _note_status(gateway: Gateway, live: Live, status: Mapping[str, Any], now: float) -> None:
     known = {
         name: value
         for field, name in _STATUS.items()
         if isinstance(value := status.get(field), int | float) and not isinstance(value, bool)
     }
+    if "lat" in known and "lon" in known:
+        live.gps.tell_position(now)
     if gateway.private:
         for name in _PLACE:
             known.pop(name, None)

@@ -63,6 +63,14 @@ def class_c_windows(session: Session) -> tuple[Window, ...]:
     return (Window(frequency_hz=state.rx2_frequency_hz, data_rate=state.rx2_data_rate, delay_s=None),)
 
 
+def class_b_windows(session: Session) -> tuple[Window, ...]:
+    """A device of class B listens in its ping slots, on a channel of their own; when is said with the frame."""
+    state = session.mac
+    return (
+        Window(frequency_hz=state.ping_slot_frequency_hz, data_rate=state.ping_slot_data_rate, delay_s=None),
+    )
+
+
 def plan(
     session: Session,
     region: Region,

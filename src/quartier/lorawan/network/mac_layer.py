@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from quartier.lorawan.frames import mac
+from quartier.lorawan.frames import mac, ping_slots
+from quartier.lorawan.frames.airtime import time_on_air_s
 from quartier.lorawan.frames.commands import Command
 from quartier.lorawan.frames.regions import Region
 from quartier.lorawan.network import adr
@@ -23,6 +24,7 @@ from quartier.lorawan.sessions import FIRST_EXTRA_CHANNEL, MacState, Profile, Se
 _TRIES: Final = 8
 _MINOR: Final = 1
 _MOST_POWER_INDEX: Final = 7
+_BEACON_ANSWER_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,42 @@ def is_class_c(session: Session) -> bool:
     """Whether the device listens all the time. A 1.1 device says so itself (DeviceModeInd)."""
     said = session.mac.device_class
     return (said or session.device.profile.device_class) == "C"
+
+
+def is_class_b(session: Session) -> bool:
+    """Whether the device opens ping slots now, and it is known where.
+
+    While a PingSlotChannelReq is on its way, nobody knows which channel they are on (LoRaWAN 1.0.3 §14.3).
+    """
+    state = session.mac
+    return (
+        state.class_b_since > 0
+        and session.device.profile.device_class == "B"
+        and not is_class_c(session)
+        and not ("ping_slot" in state.asked and state.tries.get("ping_slot", 0) < _TRIES)
+    )
+
+
+def listens(session: Session) -> bool:
+    """Whether the device hears something without having spoken."""
+    return is_class_c(session) or is_class_b(session)
+
+
+def note_class_b(session: Session, *, open_: bool, now_s: int) -> None:
+    """Remember whether an uplink says that ping slots are open (FCtrl, TS001-1.0.4 §9.2)."""
+    state = session.mac
+    # The bit is reserved for devices that have no class B.
+    open_ = open_ and session.device.profile.device_class == "B"
+    if open_ != bool(state.class_b_since):
+        state.class_b_since = now_s if open_ else 0
+        session.mac_changed = True
+
+
+def next_ping_slot_ms(session: Session, after_ms: int) -> int:
+    """When the device listens next, in GPS time. What it said of its periodicity counts more than the profile."""
+    said = session.mac.ping_slot_periodicity
+    periodicity = session.device.profile.ping_slot_periodicity if said is None else said
+    return ping_slots.next_ms(after_ms, session.dev_addr, periodicity)
 
 
 def hear(session: Session, commands: Sequence[Command], uplink: Uplink, region: Region) -> Heard:
@@ -158,10 +196,40 @@ def _hear_one(  # noqa: PLR0917
         case mac.RejoinParamSetupAns():
             if (asked := _answered(state, "rejoin")) is not None:
                 state.rejoin = asked
+        case mac.BeaconTimingReq():
+            heard.answers.append(_beacon_timing(state, uplink, region))
+            return
+        case mac.PingSlotInfoReq():
+            if session.device.profile.device_class != "B":
+                # Without an answer it stays in class A, which is all that is offered to it.
+                return
+            state.ping_slot_periodicity = command.periodicity
+            heard.answers.append(mac.PingSlotInfoAns())
+        case mac.PingSlotChannelAns():
+            asked = _answered(state, "ping_slot")
+            if asked is None:
+                heard.urgent = True
+            elif command.ok:
+                state.ping_slot_data_rate, state.ping_slot_frequency_hz = asked
+            else:
+                state.refused["ping_slot"] = asked
+        case mac.BeaconFreqAns():
+            asked = _answered(state, "beacon")
+            if asked is not None and command.frequency_ok:
+                state.beacon_frequency_hz = asked[0]
+            elif asked is not None:
+                state.refused["beacon"] = asked
         case _:
-            # Class B is not offered, so its questions stay without an answer.
             return
     session.mac_changed = True
+
+
+def _beacon_timing(state: MacState, uplink: Uplink, region: Region) -> mac.BeaconTimingAns:
+    """To the next beacon from the end of an answer that goes out in RX1 and says nothing else (1.0.2 §14.5)."""
+    data_rate = region.data_rate(region.rx1_data_rate(uplink.data_rate, min(state.rx1_dr_offset, 5)))
+    airtime_s = time_on_air_s(data_rate, _BEACON_ANSWER_BYTES, crc=False)
+    ends_ms = uplink.gps_ms + round((state.rx1_delay_s + airtime_s) * 1000)
+    return mac.BeaconTimingAns(delay=ping_slots.until_beacon_ms(ends_ms) // ping_slots.SLOT_MS, channel=0)
 
 
 def _hear_adr(session: Session, state: MacState, command: mac.LinkADRAns, heard: Heard) -> None:
@@ -243,6 +311,8 @@ def requests(session: Session, uplink: Uplink, region: Region, *, now_s: int) ->
         ask("duty_cycle", mac.DutyCycleReq(exponent=exponent), [exponent])
     if session.lorawan_1_1:
         _requests_1_1(profile, state, ask)
+    if profile.device_class == "B":
+        _requests_class_b(profile, state, ask)
     _adr_request(session, uplink, region, ask)
     if profile.status_interval_s and now_s - state.status_asked_at >= profile.status_interval_s:
         ask("status", mac.DevStatusReq(), [])
@@ -260,6 +330,15 @@ def _requests_1_1(profile: Profile, state: MacState, ask: Any) -> None:
     if profile.rejoin_exponents and state.rejoin != list(profile.rejoin_exponents):
         count, seconds = profile.rejoin_exponents
         ask("rejoin", mac.RejoinParamSetupReq(max_count=count, max_time=seconds), [count, seconds])
+
+
+def _requests_class_b(profile: Profile, state: MacState, ask: Any) -> None:
+    slot = [profile.ping_slot_data_rate, profile.ping_slot_frequency_hz]
+    if [state.ping_slot_data_rate, state.ping_slot_frequency_hz] != slot:
+        ask("ping_slot", mac.PingSlotChannelReq(data_rate=slot[0], frequency_hz=slot[1]), slot)
+    beacon = profile.beacon_frequency_hz or 0
+    if state.beacon_frequency_hz != beacon:
+        ask("beacon", mac.BeaconFreqReq(frequency_hz=beacon), [beacon])
 
 
 def _adr_request(session: Session, uplink: Uplink, region: Region, ask: Any) -> None:

@@ -110,7 +110,7 @@ class Network:
             metrics.FRAMES.labels(Discarded.RATE_LIMITED).inc()
 
     def _heard_late(self, reception: Reception) -> None:
-        """A copy that a slow network brought: at least it says who can send to a device that listens always."""
+        """A copy that a slow network brought: at least it says who can send to a device that listens by itself."""
         frame = self._collector.find(reception.phy)
         if frame is not None:
             place = (reception.gateway, reception.peer)
@@ -120,7 +120,7 @@ class Network:
     def _know_place(self, place: Place, outcome: Outcome) -> None:
         device = self._store.directory.devices.get(outcome.device) if outcome.device is not None else None
         session = device.session if device is not None and outcome.accepted else None
-        if session is not None and session.up == outcome.uplink_counter and mac_layer.is_class_c(session):
+        if session is not None and session.up == outcome.uplink_counter and mac_layer.listens(session):
             session.know_place(place)
 
     async def outcome(self, phy: bytes) -> Outcome:

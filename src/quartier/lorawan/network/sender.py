@@ -99,8 +99,9 @@ class Sender:
         peer: str,
         device: Device | None,
         priority: int,
+        gps_time_ms: int | None = None,
     ) -> TransmitResult:
-        """Send as soon as possible, for devices that listen always."""
+        """Send as soon as possible, for devices that listen always; or at a GPS time, for ping slots."""
         transmitter = self._transmitters.get(peer)
         number = next(self._numbers)
         if transmitter is None:
@@ -115,6 +116,7 @@ class Sender:
                 windows=tuple(windows),
                 device=device.eui if device else None,
                 priority=priority,
+                gps_time_ms=gps_time_ms,
             )
         )
 
@@ -160,25 +162,29 @@ class Sender:
             )
         )
 
-    def conclude(self, item: Item, result: TransmitResult, *, gateway: Eui, peer: str) -> None:
-        """Tell the queue what became of an item that was sent, or was not."""
+    def conclude(
+        self, item: Item, result: TransmitResult, *, gateway: Eui, peer: str, where: str = ""
+    ) -> None:
+        """Tell the queue what became of an item that was sent, or was not. ``where`` is told with the detail."""
         queue = self._store.queue
+        detail = "; ".join(one for one in (where, result.detail) if one)
         if result.ok:
             queue.tell(
                 item,
                 "sent",
-                detail=result.detail,
+                detail=detail,
                 gateway=(result.gateway or gateway).hex(),
                 peer=peer,
                 sent_at=result.at,
             )
             return
-        state = "failed" if item.attempts >= SENDINGS else "queued"
+        # Where no gateway has the time for a ping slot, the next uplink's windows are still to come.
+        failed = item.attempts >= SENDINGS and result.error is not TransmitError.GPS_UNLOCKED
         queue.tell(
             item,
-            state,
+            "failed" if failed else "queued",
             reason=str(result.error or "failed"),
-            detail=result.detail,
+            detail=detail,
             gateway=gateway.hex(),
             peer=peer,
         )

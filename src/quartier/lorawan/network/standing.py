@@ -1,8 +1,9 @@
-"""Downlinks that need no uplink: devices of class C, and multicast groups of them.
+"""Downlinks that need no uplink: devices of class B and C, and multicast groups of class C.
 
 One frame per device at a time, by the gateway that heard it best the last time; where that one refuses, by the next
-best one that is known, of whichever network. A group's frame is sent by every gateway that its members need, one after
-the other: they would be heard over each other otherwise.
+best one that is known, of whichever network. A device of class B is sent it in its next ping slot: the frame is made
+when the slot is near, so that until then an uplink's windows may carry the message instead. A group's frame is sent by
+every gateway that its members need, one after the other: they would be heard over each other otherwise.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import psycopg
 import structlog
 
 from quartier.lorawan.frames.crypto import seal_data
+from quartier.lorawan.frames.gps_time import from_gps_ms, gps_ms
 from quartier.lorawan.frames.phy import Data, FrameType
 from quartier.lorawan.frames.regions import EU868, REGIONS
 from quartier.lorawan.network import mac_layer
-from quartier.lorawan.network.downlink import Planned, TooLong, class_c_windows, plan
+from quartier.lorawan.network.downlink import Planned, TooLong, class_b_windows, class_c_windows, plan
 from quartier.lorawan.network.sender import PRIORITY_DATA, PRIORITY_URGENT, Sender
 from quartier.lorawan.sessions import Device, Place, Session
 from quartier.lorawan.store import Item, Lost, Store
@@ -34,10 +36,27 @@ _PAUSE_S: Final = 1.0
 _MOST_AT_ONCE: Final = 200
 # After this no other gateway is asked any more; gateways that refuse do so at once.
 _WITHIN_S: Final = 30.0
+# A gateway has a frame for a ping slot so early, but not earlier, because its queue is short. Wider than the pause.
+_LEAD_MS: Final = 1200
+_REACH_MS: Final = 3500
+# How long after an uplink's second window has opened the device may still be busy with it.
+_BUSY_MS: Final = 1500
+# Before it is asked again whether a gateway has GPS time.
+_NO_GPS_S: Final = 300.0
+# Certainly not sent then, and the next ping slot may be free.
+_NEXT_SLOT: Final = frozenset(
+    {
+        TransmitError.TOO_LATE,
+        TransmitError.COLLISION_PACKET,
+        TransmitError.COLLISION_BEACON,
+        TransmitError.DUTY_CYCLE,
+        TransmitError.QUEUE_FULL,
+    }
+)
 
 
 class Standing:
-    """Sends what devices and groups of class C wait for."""
+    """Sends what devices of class B and C, and groups of class C, wait for."""
 
     def __init__(self, store: Store, sender: Sender) -> None:
         self._store = store
@@ -46,6 +65,8 @@ class Standing:
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         # When a device's confirmed downlink counts as not acknowledged, or may be tried again.
         self._patience: dict[int, float] = {}
+        # The ping slot (GPS time) that a device was last sent something in.
+        self._used: dict[int, int] = {}
         self._by_id: dict[int, Device] = {}
 
     def wake(self) -> None:
@@ -71,14 +92,21 @@ class Standing:
             device = self._device(device_id)
             if device is None or device.session is None or not device.active:
                 continue
-            if not mac_layer.is_class_c(device.session):
+            if not mac_layer.listens(device.session):
                 continue
             self._give_up(device)
             if self._patience.get(device_id, 0) > time.monotonic() or queue.busy(device_id) is not None:
                 continue
             waiting = queue.waiting(device_id)
-            if waiting and _places_of(device):
-                self._spawn(("device", device_id), self._send(device, device.session, waiting[0]))
+            class_b = not mac_layer.is_class_c(device.session)
+            if not waiting or not _places_of(device, class_b=class_b):
+                continue
+            slot = None
+            if class_b:
+                slot = self._slot(device, device.session)
+                if slot - _now_ms() > _REACH_MS or _is_over(waiting[0], from_gps_ms(slot)):
+                    continue
+            self._spawn(("device", device_id), self._send(device, device.session, waiting, slot))
         for group in queue.groups.values():
             items = queue.waiting_for_group(group.id)
             if items and group.active:
@@ -95,7 +123,7 @@ class Standing:
             del self._tasks[key]
             self._wake.set()
             if not ended.cancelled() and (error := ended.exception()) is not None:
-                log.error("lorawan.class_c_failed", error=repr(error))
+                log.error("lorawan.standing_failed", error=repr(error))
 
         task.add_done_callback(done)
 
@@ -113,15 +141,28 @@ class Standing:
         if item is not None and item.waiting and self._patience.get(device.id, 0) <= time.monotonic():
             self._sender.unanswered(item)
 
-    async def _send(self, device: Device, session: Session, item: Item) -> None:
-        queue = self._store.queue
+    def _slot(self, device: Device, session: Session, *, after_ms: int = 0) -> int:
+        """The next ping slot (GPS time) for which there is time, and in which the device is not busy otherwise."""
+        earliest = max(_now_ms() + _LEAD_MS, after_ms, self._used.get(device.id, 0))
+        if session.seen_at is not None:
+            windows_ms = (session.mac.rx1_delay_s + 1) * 1000 + _BUSY_MS
+            earliest = max(earliest, gps_ms(session.seen_at) + windows_ms)
+        return mac_layer.next_ping_slot_ms(session, earliest)
+
+    async def _send(
+        self, device: Device, session: Session, waiting: Sequence[Item], slot: int | None
+    ) -> None:
+        """Send the first of what waits: in the ping slot, or at once (class C)."""
+        queue, item = self._store.queue, waiting[0]
         region = REGIONS[device.profile.region]
+        windows = class_c_windows(session) if slot is None else class_b_windows(session)
         try:
-            planned = plan(session, region, class_c_windows(session), item=item)
+            # A ping carries no MAC commands (TS001-1.0.4 §9.3.1).
+            planned = plan(session, region, windows, item=item, more=slot is not None and len(waiting) > 1)
         except TooLong as error:
             queue.tell(item, "failed", reason="too_long", detail=str(error))
             return
-        places, taken = _places_of(device), session.counters[1:]
+        places, taken = _places_of(device, class_b=slot is not None), session.counters[1:]
         queue.take(item)
         try:
             await self._store.counters.save(session, item=(item.id, planned.counter))
@@ -133,13 +174,41 @@ class Standing:
             self._store.counters.refused_items.discard(item.id)
             queue.withdraw(item)
             return
-        result, (gateway, peer) = await self._by_the_best(
-            device, session, item, planned, places=places, taken=taken
-        )
-        self._patience[device.id] = time.monotonic() + (
-            device.profile.class_c_timeout_s if item.confirmed or not result.ok else 0
-        )
-        self._sender.conclude(item, result, gateway=gateway, peer=peer)
+        until = time.monotonic() + _WITHIN_S
+        while True:
+            result, (gateway, peer) = await self._by_the_best(
+                device, session, item, planned, places=places, taken=taken, slot=slot
+            )
+            if slot is None or result.error not in _NEXT_SLOT:
+                break
+            later = self._slot(device, session, after_ms=slot)
+            wait_s = (later - _now_ms()) / 1000
+            if time.monotonic() + wait_s > until or _is_over(item, from_gps_ms(later)):
+                break
+            if session.counters[1:] != taken or not mac_layer.is_class_b(session):
+                break
+            slot = later
+            await asyncio.sleep(max(0.0, wait_s - _REACH_MS / 1000))
+        self._patience[device.id] = time.monotonic() + self._patience_s(device, item, result, slot)
+        where = ""
+        if slot is not None:
+            where = f"ping slot {from_gps_ms(slot).isoformat(timespec='milliseconds')}"
+            if result.ok:
+                self._used[device.id] = slot
+                # A packet forwarder confirms when it has queued the frame, which is sent now.
+                await asyncio.sleep(max(0.0, (slot - _now_ms()) / 1000))
+        self._sender.conclude(item, result, gateway=gateway, peer=peer, where=where)
+
+    @staticmethod
+    def _patience_s(device: Device, item: Item, result: TransmitResult, slot: int | None) -> float:
+        """How long to wait before something else is done for a device."""
+        if result.ok and not item.confirmed:
+            return 0
+        if slot is None:
+            return device.profile.class_c_timeout_s
+        if result.error is TransmitError.GPS_UNLOCKED:
+            return _NO_GPS_S
+        return device.profile.class_b_timeout_s + max(0.0, (slot - _now_ms()) / 1000)
 
     async def _by_the_best(
         self,
@@ -150,12 +219,14 @@ class Standing:
         *,
         places: Sequence[Place],
         taken: tuple[int, int],
+        slot: int | None = None,
     ) -> tuple[TransmitResult, Place]:
         """Send by the best gateway that does not refuse; what became of it, and where.
 
         Each try is a line of the frame log.
         """
         began = time.monotonic()
+        told: tuple[TransmitResult, Place] | None = None
         for place in places:
             gateway, peer = place
             result = await self._sender.now(
@@ -165,6 +236,7 @@ class Standing:
                 peer=peer,
                 device=device,
                 priority=PRIORITY_URGENT if item.priority > 0 else PRIORITY_DATA,
+                gps_time_ms=slot,
             )
             self._sender.note(
                 planned.phy,
@@ -178,16 +250,20 @@ class Standing:
                 dev_addr=session.dev_addr,
                 counter=planned.counter,
                 port=planned.port,
-                detail={"downlink": item.id, "class": "C"},
+                detail={"downlink": item.id} | ({"class": "C"} if slot is None else _ping(slot)),
             )
+            # That one gateway could never do it says less than why another one could not do it now.
+            if told is None or result.error is not TransmitError.GPS_UNLOCKED:
+                told = result, place
             if _is_final(result) or place == places[-1] or time.monotonic() > began + _WITHIN_S:
                 break
-            if item.expires_at is not None and datetime.now(UTC) >= item.expires_at:
+            if _is_over(item):
                 break
             if session.counters[1:] != taken:
                 # The device may have heard a later frame, and takes no older one after it.
                 break
-        return result, place
+        assert told is not None  # noqa: S101 (nobody is sent for without a place)
+        return told
 
     async def _send_group(self, group: Group, item: Item) -> None:
         queue = self._store.queue
@@ -266,10 +342,27 @@ class Standing:
             self._store.queue.tell(item, "failed", reason=str(error), detail=detail)
 
 
-def _places_of(device: Device) -> list[Place]:
-    """Who can send to it, the best one first; of our own network alone where it may not roam any more."""
+def _places_of(device: Device, *, class_b: bool = False) -> list[Place]:
+    """Who can send to it, the best one first; of our own network alone where it may not roam any more.
+
+    Peers cannot be told of a ping slot.
+    """
     places = device.session.places if device.session is not None else []
-    return [place for place in places if not place[1] or device.may_roam]
+    return [place for place in places if not place[1] or (device.may_roam and not class_b)]
+
+
+def _now_ms() -> int:
+    return gps_ms(datetime.now(UTC))
+
+
+def _ping(slot: int) -> dict[str, Any]:
+    """For the frame log: which ping slot it was, in UTC."""
+    return {"class": "B", "ping_slot": from_gps_ms(slot).isoformat(timespec="milliseconds")}
+
+
+def _is_over(item: Item, at: datetime | None = None) -> bool:
+    """Nobody wants it any more, now or at a later time."""
+    return item.expires_at is not None and (at or datetime.now(UTC)) >= item.expires_at
 
 
 def _is_final(result: TransmitResult) -> bool:

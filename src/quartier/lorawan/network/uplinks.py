@@ -118,11 +118,6 @@ class Uplinks:
             session.delivered, session.history = -1, b""
         session.up = match.counter
         session.seen_at = best.received_at
-        # Only who listens always is sent something long after it spoke.
-        if mac_layer.is_class_c(session):
-            session.remember_places((one.gateway, one.peer) for one in receptions)
-        else:
-            session.gateway, session.peer = best.gateway, best.peer
         session.history = adr.remember(session.history, match.counter, best.snr_db)
         clear = open_data(session.keys, data, match.counter)
         commands = mac.parse(clear.payload if clear.port == 0 else clear.options, uplink=True).commands
@@ -134,12 +129,26 @@ class Uplinks:
             adr=data.adr,
         )
         heard = mac_layer.hear(session, commands, uplink, region)
+        mac_layer.note_class_b(session, open_=data.class_b, now_s=int(best.received_at.timestamp()))
+        self._remember(session, receptions)
         self._acknowledged(session, data)
         service = self._clock_sync(clear, uplink.gps_ms)
         planned = self._plan(session, region, data, uplink, heard, service, best)
         return _Accepted(
             session, match.counter, clear, receptions, commands, service is not None, planned, heard.notes
         )
+
+    @staticmethod
+    def _remember(session: Session, receptions: Sequence[Reception]) -> None:
+        """Who can send to the device; only to who listens by itself something is sent long after it spoke."""
+        if mac_layer.is_class_b(session):
+            # Who does not know GPS time finds no ping slot.
+            receptions = [one for one in receptions if one.gps_time_ms is not None] or receptions
+        if mac_layer.listens(session):
+            session.remember_places((one.gateway, one.peer) for one in receptions)
+        else:
+            best = receptions[0]
+            session.gateway, session.peer = best.gateway, best.peer
 
     def _acknowledged(self, session: Session, data: Data) -> None:
         item = self._store.queue.busy(session.device.id)
@@ -274,6 +283,9 @@ class Uplinks:
             detail["commands"] = lines.names(accepted.commands)
         if data.ack:
             detail["ack"] = True
+        if data.class_b:
+            known = session.device.profile.device_class == "B"
+            detail["class" if known else "unknown_class"] = "B"
         sharing = self._store.directory.sharing(session.dev_addr)
         if sharing > 1:
             detail["sharing_dev_addr"] = sharing

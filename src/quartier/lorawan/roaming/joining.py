@@ -254,7 +254,7 @@ def _profile(profile: Profile) -> DeviceProfile:
     rate = _bits_per_second(region.data_rate(profile.rx2_data_rate))
     return DeviceProfile(
         device_profile_id=profile.key,
-        supports_class_b=False,
+        supports_class_b=profile.device_class == "B",
         supports_class_c=profile.device_class == "C",
         class_c_timeout_s=profile.class_c_timeout_s if profile.device_class == "C" else None,
         mac_version=profile.mac_version,

@@ -44,6 +44,9 @@ class PeerTransmitter:
         exchange = self._exchanges.get(transmission.context.get(CONTEXT))
         if transmission.phy[0] >> 5 == FrameType.JOIN_ACCEPT:
             return self._join_accept(transmission, exchange)
+        if transmission.gps_time_ms is not None:
+            # DLMetaData cannot say when (table 22).
+            return _failed(transmission, TransmitError.NOT_ALLOWED, "TS002 has no words for a ping slot")
         agreement = self.client.peer.agreement(Direction.CARRIED, now())
         if agreement is None:
             return _failed(transmission, TransmitError.NOT_ALLOWED, "no agreement is in force")

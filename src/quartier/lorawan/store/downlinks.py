@@ -28,7 +28,8 @@ WHERE m.id = d.municipality_id AND (%(all)s OR m.slug = ANY(%(municipalities)s))
   AND (d.state = 'sending' OR d.state = 'sent' AND d.confirmed)
 """
 _DONE: Final = """
-UPDATE lorawan_downlink d SET state = v.state, reason = v.reason, detail = left(v.detail, 300),
+UPDATE lorawan_downlink d SET state = v.state, reason = v.reason,
+    detail = CASE WHEN v.state = 'acknowledged' AND v.detail = '' THEN d.detail ELSE left(v.detail, 300) END,
     gateway = CASE WHEN v.gateway <> '' THEN v.gateway ELSE d.gateway END,
     peer = CASE WHEN v.gateway <> '' THEN v.peer ELSE d.peer END,
     sent_at = coalesce(v.sent_at, d.sent_at),
@@ -264,7 +265,11 @@ class Queue:
                 one
                 if before is None or one.gateway
                 else one._replace(
-                    gateway=before.gateway, peer=before.peer, sent_at=one.sent_at or before.sent_at
+                    gateway=before.gateway,
+                    peer=before.peer,
+                    sent_at=one.sent_at or before.sent_at,
+                    # How it was sent stays known when the device says that it has it.
+                    detail=one.detail or (before.detail if one.state == "acknowledged" else ""),
                 )
             )
         columns: dict[str, list[Any]] = {

@@ -19,7 +19,7 @@ from quartier.lorawan.types import Eui
 
 _GATEWAYS: Final = """
 SELECT g.eui, m.slug, g.name, g.protocol, g.disabled, g.private, g.lon, g.lat, g.altitude_m, g.antenna_gain_dbi,
-       g.networks, g.credentials, g.id
+       g.networks, g.credentials, g.id, g.beacon
 FROM lorawan_gateway g JOIN cities_municipality m ON m.id = g.municipality_id
 """
 _SIGNED_IN: Final = """
@@ -195,6 +195,7 @@ def _gateway(row: Sequence[Any]) -> Gateway:
         antenna_gain_db=row[9],
         networks=_networks(row[10]),
         credentials=tuple(bytes.fromhex(one) for one in row[11]),
+        beacon=row[13],
     )
 
 

@@ -28,7 +28,8 @@ _PROFILES: Final = """
 SELECT id, key, mac_version, region, device_class, adr, adr_margin_db, rx1_delay_s, rx1_dr_offset, rx2_data_rate,
        rx2_frequency_hz, abp_frequencies_hz, extra_frequencies_hz, maximum_eirp_dbm, uplink_dwell_time,
        downlink_dwell_time, maximum_duty_cycle, status_interval_s, class_c_timeout_s,
-       downlink_frequencies_hz, adr_ack_exponents, rejoin_exponents
+       downlink_frequencies_hz, adr_ack_exponents, rejoin_exponents, ping_slot_periodicity, ping_slot_data_rate,
+       ping_slot_frequency_hz, beacon_frequency_hz, class_b_timeout_s
 FROM lorawan_deviceprofile
 """
 _DEVICES: Final = """
@@ -85,6 +86,11 @@ async def profiles(connection: Connection) -> dict[int, Profile]:
             downlink_frequencies_hz={int(index): hertz for index, hertz in row[19].items()},
             adr_ack_exponents=(row[20][0], row[20][1]) if row[20] else None,
             rejoin_exponents=(row[21][0], row[21][1]) if row[21] else None,
+            ping_slot_periodicity=row[22],
+            ping_slot_data_rate=row[23],
+            ping_slot_frequency_hz=row[24],
+            beacon_frequency_hz=row[25],
+            class_b_timeout_s=row[26],
         )
         for row in await cursor.fetchall()
     }

@@ -1,7 +1,8 @@
 """A virtual LoRaWAN end device with real session state: it joins, encrypts, counts, repeats, listens and obeys.
 
 It knows the frames and nothing of time or space: a radio asks it for an emission, carries that to the gateways, and
-gives it what it hears in a window. Versions 1.0.0 to 1.0.4 and 1.1, OTAA and ABP, classes A and C, multicast.
+gives it what it hears in a window. Versions 1.0.0 to 1.0.4 and 1.1, OTAA and ABP, classes A, B and C, multicast.
+Whoever listens for a device of class B knows GPS time, as the device would from beacons.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quartier.lorawan.frames import FrameError, crypto, keys, mac, phy
+from quartier.lorawan.frames import FrameError, crypto, keys, mac, phy, ping_slots
 from quartier.lorawan.frames.airtime import time_on_air_s
 from quartier.lorawan.frames.commands import Command
 from quartier.lorawan.frames.counters import newest
@@ -44,7 +45,10 @@ class Abp:
 
 
 class Device:
-    """One device. ``seed`` decides what is left to chance: channels and, before 1.0.4, nonces."""
+    """One device. ``seed`` decides what is left to chance: channels and, before 1.0.4, nonces.
+
+    ``periodicity`` is that of the ping slots, for class B.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Device:
         data_rate: int = 0,
         adr: bool = True,
         device_class: str = "A",
+        periodicity: int = 0,
     ) -> None:
         self.identity = identity
         self.version = version
@@ -63,6 +68,7 @@ class Device:
         self.data_rate = data_rate
         self.adr = adr
         self.device_class = device_class
+        self.periodicity = periodicity
         self.state: State | None = None
         self.dev_nonce = 0
         self.join_nonce: int | None = None
@@ -121,9 +127,23 @@ class Device:
             crypto.seal_request(key, request), state.data_rate, channels, self._choose(channels)
         )
 
-    def ask(self, command: mac.LinkCheckReq | mac.DeviceTimeReq) -> None:
+    def ask(self, command: mac.LinkCheckReq | mac.DeviceTimeReq | mac.BeaconTimingReq) -> None:
         """Says something with the next uplink that the network answers."""
         self._wishes.append(command)
+
+    def begin_class_b(self, periodicity: int | None = None) -> None:
+        """Says with its next uplinks how often it will listen; once the network has answered, its ping slots are open.
+
+        TS001-1.0.4 §12.1: for another ``periodicity`` it goes back to class A first.
+        """
+        state = self._active()
+        state.periodicity = self.periodicity if periodicity is None else periodicity
+        state.class_b = False
+
+    def end_class_b(self) -> None:
+        """Goes back to class A, as after two hours without a beacon."""
+        state = self._active()
+        state.periodicity, state.class_b = None, False
 
     def uplink(self, payload: bytes = b"", port: int | None = None, *, confirmed: bool = False) -> Emission:
         """A new data frame, with what there is to answer. Raises NotPossible for a payload that does not fit."""
@@ -138,6 +158,8 @@ class Device:
         flags = (phy.ADR if state.adr else 0) | (phy.ADR_ACK_REQUEST if ask_for_answer else 0)
         if state.acknowledge is not None:
             flags |= phy.ACK
+        if state.class_b:
+            flags |= phy.PENDING
         self._acknowledges = state.acknowledge or 0
         self._counter, state.next_up = state.next_up, state.next_up + 1
         self._frame = Data(
@@ -168,7 +190,10 @@ class Device:
 
     def _options(self, state: State, room: int) -> bytes:
         packed = b""
-        for command in (*state.announce, *state.sticky, *state.answers, *self._wishes):
+        wishes = list(self._wishes)
+        if state.periodicity is not None and not state.class_b:
+            wishes.append(mac.PingSlotInfoReq(periodicity=state.periodicity))
+        for command in (*state.announce, *state.sticky, *state.answers, *wishes):
             more = command.serialise()
             if len(packed) + len(more) > room:
                 break  # the network asks again for what is missing
@@ -227,6 +252,18 @@ class Device:
                 )
             )
         return tuple(found)
+
+    def ping_slot(self, after_ms: int) -> tuple[int, ListenWindow] | None:
+        """Its first ping slot after a GPS time: when (GPS time in ms) and where; None while they are not open."""
+        state = self.state
+        if state is None or not state.class_b or state.periodicity is None:
+            return None
+        return ping_slots.next_ms(after_ms, state.dev_addr, state.periodicity), ListenWindow(
+            name="RXB",
+            delay_s=None,
+            frequency_hz=state.ping_slot_frequency_hz,
+            data_rate=state.ping_slot_data_rate,
+        )
 
     def receive(self, whole: bytes, window: str = "RX1", *, snr_db: float = 0.0) -> Heard:
         """Takes a frame that was heard in a window. What is not for this device is ignored, with the reason."""
@@ -293,6 +330,8 @@ class Device:
         if frame.dev_addr != state.dev_addr:
             return Heard(what="ignored", reason="another address")
         application = state.keys.lorawan_1_1 and bool(frame.port)
+        if window == "RXB" and (frame.options or frame.port == 0):
+            return Heard(what="ignored", reason="a ping carries no commands")  # TS001-1.0.4 §9.3.1
         last = state.last_application_down if application else state.last_down
         counter = newest(None if last is None else last + 1, frame.frame_counter)
         if not crypto.downlink_fits(state.keys, whole, counter, confirmed_counter=state.confirmed_up):
@@ -304,7 +343,7 @@ class Device:
             state.last_down = counter
         state.since_downlink = 0
         self._sent = 0
-        if window != "RXC":
+        if window not in ("RXB", "RXC"):
             state.sticky.clear()
         acknowledged = frame.ack and state.waits_for_ack
         if acknowledged:

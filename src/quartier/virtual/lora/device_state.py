@@ -14,8 +14,9 @@ from quartier.lorawan.frames.commands import Command
 from quartier.lorawan.frames.crypto import SessionKeys
 from quartier.lorawan.frames.regions import Channel, Region
 
-# Of class B and of regions with dwell times, which these devices do not have: such requests get no answer.
-_NOT_SUPPORTED: Final = (mac.TxParamSetupReq, mac.PingSlotChannelReq, mac.BeaconFreqReq, mac.PingSlotInfoAns)
+# Of regions with dwell times, which these devices do not have, and of class B, which few have: no answer.
+_NOT_SUPPORTED: Final = (mac.TxParamSetupReq,)
+_OF_CLASS_B: Final = (mac.PingSlotChannelReq, mac.BeaconFreqReq, mac.PingSlotInfoAns)
 
 
 @dataclass(slots=True)
@@ -48,6 +49,13 @@ class State:
     channels: dict[int, Channel] = field(default_factory=dict)
     enabled: set[int] = field(default_factory=set)
     downlink_hz: dict[int, int] = field(default_factory=dict)
+    periodicity: int | None = None
+    """Of its ping slots, every 2^periodicity seconds; None for a device without class B."""
+    class_b: bool = False
+    """Ping slots are open: the network knows how often."""
+    ping_slot_frequency_hz: int = 0
+    ping_slot_data_rate: int = 0
+    beacon_frequency_hz: int = 0
     groups: dict[int, Group] = field(default_factory=dict)
 
     next_up: int = 0
@@ -71,6 +79,10 @@ class State:
     def __post_init__(self) -> None:
         if not self.rx2_frequency_hz:
             self.rx2_frequency_hz = self.region.rx2_frequency_hz
+        if not self.ping_slot_frequency_hz:
+            self.ping_slot_frequency_hz = self.region.ping_slot_frequency_hz
+            self.ping_slot_data_rate = self.region.ping_slot_data_rate
+            self.beacon_frequency_hz = self.region.beacon_frequency_hz
         if not self.channels:
             self.channels = dict(enumerate(self.region.default_channels))
             self.enabled = set(self.channels)
@@ -119,6 +131,9 @@ class State:
                     block.append(following)
                     at += 1
                 self.answers += [self._link_adr(block)] * len(block)
+            elif isinstance(command, _OF_CLASS_B):
+                if self.periodicity is not None:
+                    self._obey_class_b(command)
             elif not isinstance(command, _NOT_SUPPORTED):
                 self._obey(command, snr_db)
 
@@ -152,6 +167,26 @@ class State:
                 self._announced(mac.ResetInd)
             case mac.DeviceModeConf():
                 self._announced(mac.DeviceModeInd)
+
+    def _obey_class_b(self, command: Command) -> None:
+        match command:
+            case mac.PingSlotInfoAns():
+                self.class_b = True
+            case mac.PingSlotChannelReq():
+                answer = mac.PingSlotChannelAns(
+                    frequency_ok=self._in_band(command.frequency_hz),
+                    data_rate_ok=command.data_rate in self.region.downlink_data_rates,
+                )
+                if answer.ok:
+                    self.ping_slot_frequency_hz = command.frequency_hz
+                    self.ping_slot_data_rate = command.data_rate
+                self._answer(answer)
+            case mac.BeaconFreqReq():
+                wanted = command.frequency_hz or self.region.beacon_frequency_hz
+                answer_beacon = mac.BeaconFreqAns(frequency_ok=self._in_band(wanted))
+                if answer_beacon.frequency_ok:
+                    self.beacon_frequency_hz = wanted
+                self._answer(answer_beacon)
 
     def _announced(self, kind: type[Command]) -> None:
         self.announce = [one for one in self.announce if not isinstance(one, kind)]

@@ -67,6 +67,9 @@ _FLEET: Final[tuple[tuple[str, str, str, Version, bool], ...]] = (
     ("schwerte", "Rosen", "virtual-soil", "1.1.0", False),
     ("schwerte", "Rosen", "virtual-waste", "1.0.3", False),
 )
+# A lamp that runs on a battery: it listens every two seconds.
+_CLASS_B: Final = frozenset({("dortmund", "Hörde", "virtual-lamp")})
+_PERIODICITY: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ class Member:
     thing: Thing
     place: Place
     version: Version
-    device_class: Literal["A", "C"]
+    device_class: Literal["A", "B", "C"]
     keys: Mapping[str, str]
     """As they are registered: ``app_key`` and ``nwk_key``, or ``dev_addr`` and session keys, hexadecimal."""
 
@@ -117,6 +120,7 @@ class Member:
             seed=mix(seed, self.device.seed),
             data_rate=2 if self.abp else 5,
             device_class=self.device_class,
+            periodicity=_PERIODICITY,
         )
 
 
@@ -155,7 +159,11 @@ def fleet(seed: int = 1) -> Fleet:
                 thing=thing,
                 place=_place(thing, by_name[slug, where], index, _MAKES[type_key][3]),
                 version=version,
-                device_class="C" if type_key == "virtual-lamp" else "A",
+                device_class="B"
+                if (slug, where, type_key) in _CLASS_B
+                else "C"
+                if type_key == "virtual-lamp"
+                else "A",
                 keys=_keys(seed, slug, eui, index, version, abp=abp),
             )
         )

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from quartier.lorawan.frames.modulation import DataRate, Fsk, Lora
 
-from .gateway import HIGH_HZ, LOW_HZ, Hearing, Transmit, downlink_airtime_s
+from .gateway import HIGH_HZ, LOW_HZ, Gps, Hearing, Transmit, downlink_airtime_s
 
 PUSH_DATA, PUSH_ACK, PULL_DATA, PULL_RESP, PULL_ACK, TX_ACK = range(6)
 _COUNTER: Final = 1 << 32
@@ -63,7 +63,7 @@ class _Socket(asyncio.DatagramProtocol):
 
 
 class PacketForwarder:
-    """One gateway. ``loses(is_up)`` decides which datagrams get lost on the way."""
+    """One gateway. ``loses(is_up)`` decides which datagrams get lost on the way; without ``gps`` it has no GPS time."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class PacketForwarder:
         counter_us: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         loses: Callable[[bool], bool] = lambda _: False,
+        gps: Gps | None = None,
     ) -> None:
         self.eui = eui
         self.counts = Counts()
@@ -86,6 +87,7 @@ class PacketForwarder:
         self._strongest_dbm = strongest_dbm
         self._clock = clock
         self._loses = loses
+        self.gps = gps
         start_us = random.randrange(_COUNTER) if counter_us is None else counter_us  # noqa: S311
         self._epoch_us = start_us - round(clock() * 1_000_000)
         self._queue: list[_Job] = []
@@ -148,6 +150,8 @@ class PacketForwarder:
             "size": len(hearing.phy),
             "data": base64.b64encode(hearing.phy).decode(),
         }
+        if self.gps is not None:
+            packet["tmms"] = round(self.gps.ms(hearing.ended_at))
         if isinstance(rate, Lora):
             lora = {"modu": "LORA", "datr": rate.name, "codr": "4/5", "lsnr": round(hearing.snr_db, 1)}
             return packet | lora | {"rssis": round(hearing.rssi_dbm), "foff": 0}
@@ -220,6 +224,10 @@ class PacketForwarder:
                 ahead_us -= _COUNTER
             start = now + ahead_us / 1_000_000
             if ahead_us < _LATEST_S * 1_000_000:
+                return {"error": "TOO_LATE"}
+        elif "tmms" in packet and self.gps is not None:
+            start = self.gps.at(packet["tmms"])
+            if start - now < _LATEST_S:
                 return {"error": "TOO_LATE"}
         else:
             return {"error": "GPS_UNLOCKED"}

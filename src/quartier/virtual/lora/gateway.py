@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 from quartier.lorawan.frames.airtime import time_on_air_s
+from quartier.lorawan.frames.gps_time import gps_ms
 from quartier.lorawan.frames.modulation import DataRate
 
 LOW_HZ = 863_000_000
@@ -26,6 +30,21 @@ class Hearing:
     ended_at: float
     intact: bool = True
     channel: int = 0
+
+
+class Gps:
+    """A satellite receiver: GPS time in ms at a time of a gateway's clock in s, and back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ahead_ms = gps_ms(datetime.now(UTC)) - clock() * 1000
+
+    def ms(self, at: float) -> float:
+        """GPS time."""
+        return at * 1000 + self._ahead_ms
+
+    def at(self, gps_time_ms: float) -> float:
+        """The clock's time."""
+        return (gps_time_ms - self._ahead_ms) / 1000
 
 
 class Transmit(Protocol):

@@ -24,6 +24,7 @@ from .air import Emission, Heard, ListenWindow
 from .device import NotPossible
 from .ether import Ether
 from .fleet import Fleet, Member
+from .gateway import Gps
 from .memory import Memory
 from .radio import Flight
 
@@ -73,6 +74,8 @@ class Life:
         self._heard: list[Heard] = []
         self._news = asyncio.Event()
         self._draws = 0
+        # What a beacon tells; gateways in the air have the same.
+        self._gps = Gps()
         self.radio.dev_nonce, self.radio.join_nonce = memory.nonces(member.device.dev_eui)
 
     # Listening
@@ -100,6 +103,11 @@ class Life:
             return
         self._heard.append(result)
         self._news.set()
+        if window == "RXB":
+            self.counts["pings"] += 1
+            if result.confirmed:
+                # The network waits for it a few seconds (CLASS_B_RESP_TIMEOUT).
+                self._hurry.set()
         if result.port:
             self.counts["payloads"] += 1
             self.received.append((result.port, result.payload))
@@ -125,11 +133,16 @@ class Life:
                 and EU868.data_rate(window.data_rate) == rate
             ):
                 return window.name
-        return None
+        ping = self.radio.ping_slot(round(self._gps.ms(flight.start_s - tolerance_s)))
+        if ping is None:
+            return None
+        slot_ms, window = ping
+        fits = window.frequency_hz == flight.frequency_hz and EU868.data_rate(window.data_rate) == rate
+        return window.name if fits and self._gps.at(slot_ms) <= flight.start_s + tolerance_s else None
 
     def _obey(self, port: int, payload: bytes) -> None:
         """What an application asks for; lamps can be dimmed (``codecs/virtual-lamp.js``)."""
-        if self.member.device_class != "C" or port != LAMP_PORT or len(payload) != 2 or payload[0] != DIM:
+        if self.member.device_class == "A" or port != LAMP_PORT or len(payload) != 2 or payload[0] != DIM:
             return
         self.dimming = None if payload[1] == BY_ITSELF else min(100, payload[1])
         self._hurry.set()
@@ -188,15 +201,23 @@ class Life:
         device = self.member.device
         if number % _CHECK_LINK_EVERY == _CHECK_LINK_EVERY - 1:
             self.radio.ask(mac.LinkCheckReq())
+        state = self.radio.state
+        if self.member.device_class == "B" and state is not None and state.periodicity is None:
+            self.radio.begin_class_b()
         confirmed = self.member.device_class == "C" and number % _CONFIRMED_EVERY == 0
+        class_b = state is not None and state.class_b
         await self._say(self._payload(), device.device_type.f_port, confirmed=confirmed)
         for _ in range(_SOON):
             state = self.radio.state
             heard, self._heard = self._heard, []
             if state is None or not (
-                any(one.pending or one.confirmed for one in heard) or state.sticky or state.answers
+                any(one.pending or one.confirmed for one in heard)
+                or state.sticky
+                or state.answers
+                or state.class_b != class_b
             ):
                 break
+            class_b = state.class_b
             await self._say(b"", None)
 
     async def _say(self, payload: bytes, port: int | None, *, confirmed: bool = False) -> None:

@@ -11,6 +11,7 @@ from ..schedule import Clock
 from .ether import Ether
 from .fleet import fleet
 from .forwarder import PacketForwarder
+from .gateway import Gps
 from .life import Life
 from .memory import Memory
 from .plan import RadioPorts
@@ -53,12 +54,13 @@ class RadioNetworks:
         logger.info("virtual radio: %d devices, %d gateways", len(self.lives), len(self.sites))
         for number, site in enumerate(self.sites):
             server, transmit = self._servers[site.municipality], self.ether.transmit_of(number)
+            gps = Gps() if site.gps else None
             if site.protocol == "gwmp":
-                forwarder = PacketForwarder(site.eui, transmit, keepalive_s=self._keepalive_s)
+                forwarder = PacketForwarder(site.eui, transmit, keepalive_s=self._keepalive_s, gps=gps)
                 await forwarder.start("127.0.0.1", server.udp)
                 self.ether.gateways[number] = self.forwarders[site.eui] = forwarder
             else:
-                station = Station(site.eui, transmit, token=token_of(site, self._seed))
+                station = Station(site.eui, transmit, token=token_of(site, self._seed), gps=gps)
                 station.start(f"ws://127.0.0.1:{server.station}")
                 self.ether.gateways[number] = self.stations[site.eui] = station
         self.ether.listeners.extend(self.lives.values())

@@ -47,6 +47,11 @@ class Site:
     public: bool
     place: Place
 
+    @property
+    def gps(self) -> bool:
+        """Whether it receives satellites; under the roof of a home it does not."""
+        return self.public
+
 
 @cache
 def sites() -> tuple[Site, ...]:

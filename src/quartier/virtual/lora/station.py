@@ -20,7 +20,7 @@ import aiohttp
 
 from quartier.lorawan.frames.modulation import DataRate, Fsk, Lora
 
-from .gateway import STRONG_HIGH_HZ, STRONG_LOW_HZ, Hearing, Transmit, downlink_airtime_s
+from .gateway import STRONG_HIGH_HZ, STRONG_LOW_HZ, Gps, Hearing, Transmit, downlink_airtime_s
 
 _AIM_GAP_S: Final = 0.02
 _MIN_GAP_S: Final = 0.01
@@ -65,7 +65,10 @@ class Dropped:
 
 
 class Station:
-    """One gateway that connects to ``url`` (``ws://host:port``) and stays connected until ``close``."""
+    """One gateway that connects to ``url`` (``ws://host:port``) and stays connected until ``close``.
+
+    Without ``gps`` it has no GPS time.
+    """
 
     def __init__(
         self,
@@ -77,8 +80,10 @@ class Station:
         duty_cycle: bool = True,
         first_backoff_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        gps: Gps | None = None,
     ) -> None:
         self.eui = eui
+        self.gps = gps
         self.config: dict[str, Any] | None = None
         self.configured = asyncio.Event()
         self.refused = ""
@@ -209,7 +214,7 @@ class Station:
                 "upinfo": {
                     "rctx": 0,
                     "xtime": self.xtime(hearing.ended_at),
-                    "gpstime": 0,
+                    "gpstime": self._gps_us(hearing.ended_at),
                     "fts": -1,
                     "rssi": round(hearing.rssi_dbm),
                     "snr": round(hearing.snr_db * 4) / 4,
@@ -217,6 +222,9 @@ class Station:
                 },
             }
         )
+
+    def _gps_us(self, at: float) -> int:
+        return 0 if self.gps is None else round(self.gps.ms(at) * 1000)
 
     def _number(self, rate: DataRate) -> int | None:
         assert self.config is not None  # noqa: S101 (asked only when configured)
@@ -237,7 +245,11 @@ class Station:
             1, message.get("RxDelay", 1)
         )
         windows: list[tuple[float, int, int]] = []
-        if "RX1Freq" in message:
+        if message["dC"] == 1:
+            # One time, and none at all without GPS: it says nothing about that either.
+            if self.gps is not None:
+                windows.append((self.gps.at(message["gpstime"] / 1000), message["Freq"], message["DR"]))
+        elif "RX1Freq" in message:
             windows.append((first, message["RX1Freq"], message["RX1DR"]))
         if "RX2Freq" in message:
             start = self._clock() + _AIM_GAP_S if always_listens else first + 1
@@ -324,7 +336,7 @@ class Station:
                     "rctx": job.antenna,
                     "xtime": self.xtime(job.start),
                     "txtime": self._clock() - self._started,
-                    "gpstime": 0,
+                    "gpstime": self._gps_us(job.start),
                 }
             )
 

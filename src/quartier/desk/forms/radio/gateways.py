@@ -86,6 +86,14 @@ class GatewayForm(DeskForm):
             "Für Gateways in Wohnungen: Es erscheint auf keiner Karte, und Partnernetze erfahren den Ort nicht."
         ),
     )
+    beacon = forms.BooleanField(
+        label=_("sendet Zeitzeichen (Beacons)"),
+        required=False,
+        help_text=_(
+            "Für Geräte der Klasse B; geht nur mit GPS-Empfang. Einer Basics Station sagt das Netz, dass sie sie senden"
+            " soll. Andere Gateways werden selbst so eingestellt; das Netz hält ihre Sendezeit dann frei."
+        ),
+    )
     networks = forms.CharField(
         label=_("Erlaubte Internetadressen"),
         required=False,

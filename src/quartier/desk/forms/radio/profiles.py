@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from django import forms
 from django.utils import formats
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from quartier.cities.models import Municipality
@@ -13,11 +14,14 @@ from quartier.cities.rules import Actor
 from quartier.desk.access import RADIO, everywhere, within
 from quartier.desk.forms.base import DeskForm, offer, only_own_cities
 from quartier.desk.templatetags.desk import duration
+from quartier.lorawan.frames.ping_slots import RAREST
 from quartier.lorawan.frames.regions import EU868
 from quartier.lorawan.models import DeviceProfile, LoraDevice, MulticastGroup
 from quartier.twin.models import DeviceType
 
 _RATES: Final = [(index, EU868.data_rate_name(index)) for index in EU868.downlink_data_rates]
+
+_PERIODICITIES: Final = [(n, format_lazy(_("etwa alle {n} s"), n=1 << n)) for n in range(RAREST + 1)]
 
 
 def _frequencies(value: str) -> list[int]:
@@ -65,7 +69,14 @@ class ProfileForm(_Refusing):
     parameters_version = forms.CharField(
         label=_("Regionale Parameter"), max_length=20, required=False, initial="RP002-1.0.4"
     )
-    device_class = forms.ChoiceField(label=_("Klasse"), choices=DeviceProfile.Class.choices)
+    device_class = forms.ChoiceField(
+        label=_("Klasse"),
+        choices=DeviceProfile.Class.choices,
+        help_text=_(
+            "Klasse B braucht LoRaWAN 1.0.3 oder neuer, und in Reichweite ein Gateway, das die GPS-Zeit kennt und"
+            " Zeitzeichen (Beacons) sendet."
+        ),
+    )
     device_type = forms.ModelChoiceField(
         label=_("Gerätetyp"),
         queryset=DeviceType.objects.none(),
@@ -115,9 +126,41 @@ class ProfileForm(_Refusing):
     class_c_timeout_s = forms.IntegerField(
         label=_("Bei Klasse C auf Bestätigung warten, in s"), initial=5, min_value=1, max_value=120
     )
+    ping_slot_periodicity = forms.TypedChoiceField(
+        label=_("Bei Klasse B hört das Gerät"),
+        choices=_PERIODICITIES,
+        coerce=int,
+        initial=RAREST,
+        help_text=_(
+            "Gilt, solange das Gerät nicht selbst sagt, wie oft. Im Zweifel das Seltenste: Ein Gerät, das öfter hört,"
+            " hört auch dann."
+        ),
+    )
+    ping_slot_data_rate = forms.TypedChoiceField(
+        label=_("Datenrate bei Klasse B"), choices=_RATES, coerce=int, initial=EU868.ping_slot_data_rate
+    )
+    ping_slot_frequency_mhz = forms.CharField(
+        label=_("Frequenz bei Klasse B in MHz"),
+        initial="869.525",
+        max_length=20,
+        help_text=_(
+            "Üblich sind DR3 und 869,525 MHz. Anderes teilt das Netz dem Gerät mit, und wartet, bis es zustimmt."
+        ),
+    )
+    beacon_frequency_mhz = forms.CharField(
+        label=_("Frequenz der Zeitzeichen in MHz"),
+        required=False,
+        max_length=20,
+        help_text=_("Leer: 869,525. Etwas anderes nur, wenn die Gateways ihre Zeitzeichen dort senden."),
+    )
+    class_b_timeout_s = forms.IntegerField(
+        label=_("Bei Klasse B auf Bestätigung warten, in s"), initial=8, min_value=1, max_value=600
+    )
     MORE = (
         "parameters_version", "adr_margin_db", "rx1_delay_s", "rx1_dr_offset", "rx2_data_rate", "rx2_frequency_mhz",
         "extra_frequencies_mhz", "abp_frequencies_mhz", "status_interval_s", "class_c_timeout_s",
+        "ping_slot_periodicity", "ping_slot_data_rate", "ping_slot_frequency_mhz", "beacon_frequency_mhz",
+        "class_b_timeout_s",
     )  # fmt: skip
     # Labels of times whose values bring the unit that suits them.
     _WITHOUT_UNIT: Final = {
@@ -125,6 +168,7 @@ class ProfileForm(_Refusing):
         "rx1_delay_s": _("RX1 nach"),
         "status_interval_s": _("Abstand der Batterieabfragen"),
         "class_c_timeout_s": _("Bei Klasse C auf Bestätigung warten"),
+        "class_b_timeout_s": _("Bei Klasse B auf Bestätigung warten"),
     }
 
     def __init__(self, actor: Actor, profile: DeviceProfile | None, *args: Any, **kwargs: Any) -> None:
@@ -135,6 +179,10 @@ class ProfileForm(_Refusing):
                 "rx2_frequency_mhz": in_megahertz([profile.rx2_frequency_hz]),
                 "extra_frequencies_mhz": in_megahertz(profile.extra_frequencies_hz),
                 "abp_frequencies_mhz": in_megahertz(profile.abp_frequencies_hz),
+                "ping_slot_frequency_mhz": in_megahertz([profile.ping_slot_frequency_hz]),
+                "beacon_frequency_mhz": in_megahertz(
+                    [profile.beacon_frequency_hz] if profile.beacon_frequency_hz else []
+                ),
             }
         super().__init__(*args, **kwargs)
         offer(self, "municipality", Municipality.objects.filter(within(actor, RADIO, "pk")))
@@ -169,7 +217,18 @@ class ProfileForm(_Refusing):
 
     def clean_rx2_frequency_mhz(self) -> list[int]:
         """In Hz, one."""
-        found = _frequencies(self.cleaned_data["rx2_frequency_mhz"])
+        return self._one("rx2_frequency_mhz")
+
+    def clean_ping_slot_frequency_mhz(self) -> list[int]:
+        """In Hz, one."""
+        return self._one("ping_slot_frequency_mhz")
+
+    def clean_beacon_frequency_mhz(self) -> list[int]:
+        """In Hz, one or none."""
+        return self._one("beacon_frequency_mhz") if self.cleaned_data["beacon_frequency_mhz"] else []
+
+    def _one(self, name: str) -> list[int]:
+        found = _frequencies(self.cleaned_data[name])
         if len(found) != 1:
             raise forms.ValidationError(_("Bitte eine Frequenz angeben."))
         return found
@@ -194,6 +253,8 @@ class ProfileForm(_Refusing):
         data.pop("key", None)
         data.pop("municipality")
         data["rx2_frequency_hz"] = data.pop("rx2_frequency_mhz")[0]
+        data["ping_slot_frequency_hz"] = data.pop("ping_slot_frequency_mhz")[0]
+        data["beacon_frequency_hz"] = next(iter(data.pop("beacon_frequency_mhz")), None)
         data["extra_frequencies_hz"] = data.pop("extra_frequencies_mhz")
         data["abp_frequencies_hz"] = data.pop("abp_frequencies_mhz")
         return data

@@ -45,6 +45,7 @@ class _Eu868:
     rx2_data_rate: Final = 0
     beacon_frequency_hz: Final = 869_525_000
     beacon_data_rate: Final = 3
+    beacon_layout: Final = (2, 8, 17)
     ping_slot_frequency_hz: Final = 869_525_000
     ping_slot_data_rate: Final = 3
     max_eirp_dbm: Final = 16.0

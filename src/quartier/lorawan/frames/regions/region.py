@@ -90,6 +90,10 @@ class Region(Protocol):
     def beacon_data_rate(self) -> int: ...
 
     @property
+    def beacon_layout(self) -> tuple[int, int, int]:
+        """Of a beacon: where the time begins, where the gateway's own part begins, and its length, in bytes."""
+
+    @property
     def ping_slot_frequency_hz(self) -> int: ...
 
     @property

@@ -210,6 +210,7 @@ class MqttClient:
         if not self._rates.heard_frequency(heard.frequency_hz):
             raise Refused(Discarded.UNSUPPORTED, f"{heard.frequency_hz} Hz is not in the region")
         live.heard(heard.frequency_hz, heard.rssi_dbm, heard.snr_db, intact=heard.intact)
+        live.gps.tell(heard.gps_time_ms, now)
         if not heard.intact:
             raise Refused(Discarded.CRC)
         data_rate = None if heard.data_rate is None else self._rates.index_of(heard.data_rate)

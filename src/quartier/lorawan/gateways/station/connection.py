@@ -32,6 +32,7 @@ class Connection:
         self.socket = socket
         self.host = host
         self.configured = False
+        self.beacon = False
         self.errors = 0
         self.waiting: dict[int, tuple[asyncio.Future[Opportunity], Order]] = {}
         self.pings: dict[bytes, float] = {}

@@ -47,8 +47,11 @@ class RadioPlan:
     join_euis: tuple[tuple[int, int], ...] | None = None
 
 
-def router_config(region: Region, plan: RadioPlan, *, now: float) -> dict[str, Any]:
-    """The message. Raises ChannelPlanError where the frequencies do not fit one concentrator."""
+def router_config(region: Region, plan: RadioPlan, *, now: float, beacons: bool = False) -> dict[str, Any]:
+    """The message. Raises ChannelPlanError where the frequencies do not fit one concentrator.
+
+    ``beacons``: the Station sends the beacons of class B by itself, whenever it has time and position by GPS.
+    """
     config: dict[str, Any] = {
         "msgtype": "router_config",
         "region": _NAMES.get(region.name, region.name),
@@ -62,7 +65,13 @@ def router_config(region: Region, plan: RadioPlan, *, now: float) -> dict[str, A
         "sx1301_conf": [_concentrator(plan)],
         "NetID": None if plan.net_ids is None else list(plan.net_ids),
         "JoinEui": None if plan.join_euis is None else [list(one) for one in plan.join_euis],
-        "bcning": None,
+        "bcning": {
+            "DR": region.beacon_data_rate,
+            "layout": list(region.beacon_layout),
+            "freqs": [region.beacon_frequency_hz],
+        }
+        if beacons
+        else None,
         "MuxTime": now,
     }
     return config

@@ -198,6 +198,8 @@ class StationServer:
                 break
             if received.type is WSMsgType.PONG:
                 self._on_pong(connection, bytes(received.data))
+                if self._outdated(connection):
+                    break
             elif received.type is WSMsgType.PING:
                 connection.live.seen_monotonic = time.monotonic()
                 await socket.pong(received.data)
@@ -227,6 +229,8 @@ class StationServer:
             if connection.credential not in gateway.credentials:
                 raise Refused(Discarded.UNAUTHORISED, "the token or certificate was revoked")
             connection.gateway = gateway
+            if self._outdated(connection):
+                return False
             live.seen_at = datetime.now(UTC)
             try:
                 message = messages.parse(text)
@@ -238,6 +242,14 @@ class StationServer:
             return refused.reason not in _ENDS and connection.errors < _MOST_ERRORS
         except LinkError:
             return False
+        return True
+
+    def _outdated(self, connection: Connection) -> bool:
+        """Whether it was configured otherwise than it should be; a Station takes its configuration when it connects."""
+        gateway = self._registry.gateways.get(connection.gateway.eui)
+        if gateway is None or not connection.configured or gateway.beacon == connection.beacon:
+            return False
+        log.info("station.configured_anew", gateway=gateway.eui.hex())
         return True
 
     def _ignore(self, connection: Connection, refused: Refused) -> None:
@@ -265,9 +277,11 @@ class StationServer:
                         "features": message.features,
                     },
                 )
-                config = router_config(self._rates.region, self._plan, now=time.time())
+                config = router_config(
+                    self._rates.region, self._plan, now=time.time(), beacons=connection.gateway.beacon
+                )
                 await connection.send(messages.encode(config))
-                connection.configured = True
+                connection.configured, connection.beacon = True, connection.gateway.beacon
             case Other():
                 raise Refused(Discarded.UNSUPPORTED, f"message {message.kind!r}")
 
@@ -277,7 +291,9 @@ class StationServer:
             raise Refused(Discarded.UNSUPPORTED, f"data rate {heard.data_rate}")
         if not self._rates.heard_frequency(heard.frequency_hz):
             raise Refused(Discarded.UNSUPPORTED, f"{heard.frequency_hz} Hz is not in the region")
+        gps_time_ms = heard.gps_time_us // 1000 if heard.gps_time_us else None
         connection.live.heard(heard.frequency_hz, heard.rssi_dbm, heard.snr_db)
+        connection.live.gps.tell(gps_time_ms, now)
         self._received.inc()
         self._receiver.receive(
             Reception(
@@ -291,7 +307,7 @@ class StationServer:
                 snr_db=heard.snr_db,
                 context={"xtime": heard.xtime, "rctx": heard.antenna},
                 fine_time_ns=heard.fine_time_ns,
-                gps_time_ms=heard.gps_time_us // 1000 if heard.gps_time_us else None,
+                gps_time_ms=gps_time_ms,
                 lon=gateway.lon,
                 lat=gateway.lat,
                 private=gateway.private,

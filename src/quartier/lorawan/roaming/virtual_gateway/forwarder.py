@@ -44,6 +44,7 @@ class _Txpk(msgspec.Struct, gc=False):
     datr: str | int
     imme: bool = False
     tmst: int | None = None
+    tmms: int | None = None
     powe: float | None = None
 
 
@@ -200,6 +201,9 @@ class ForwarderLink(asyncio.DatagramProtocol):
         data_rate = self._rates.index(spelling)
         if data_rate is None or not 5 <= len(phy) <= 255 or not 1 <= txpk.freq <= 10_000:
             return refused
+        if not txpk.imme and txpk.tmst is None and txpk.tmms is not None:
+            # A GPS time (class B) is not passed on, and must not become "at once".
+            return TransmitResult(id=0, ok=False, error=TransmitError.GPS_UNLOCKED)
         if txpk.imme or txpk.tmst is None:
             uplink, delay_s = self._uplinks.of_device(int.from_bytes(phy[1:5], "little")), None
         else:
