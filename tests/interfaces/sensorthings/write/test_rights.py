@@ -48,6 +48,19 @@ async def test_table_of_rights(sta: Writing, town: Town) -> None:
     assert await status(sta.by("qt_0000000000_" + "x" * 43), "POST", "Things", {}) == 401
 
 
+async def test_what_is_shared_is_found_and_left_as_it_is(sta: Writing, town: Town) -> None:
+    """A program that keeps two services alike PATCHes each ObservedProperty that it finds."""
+    steward = sta.by(town.steward_token)
+    known = town.world.properties["air_temperature"]
+    path = f"ObservedProperties({known.pk})"
+    same = {name: value for name, value in (await steward.json(path)).items() if not name.startswith("@")}
+    posted = {name: same[name] for name in ("name", "definition", "description")}
+    assert await status(steward, "PATCH", path, posted) == 200
+    assert await status(steward, "PATCH", path, posted | {"name": "Anders"}) == 403
+    assert await status(steward, "PUT", path, posted) == 403
+    assert await status(sta.by(""), "PATCH", path, posted) == 401
+
+
 async def test_maker_has_his_own_things(sta: Writing, town: Town, pool: Pool) -> None:
     maker = sta.by(town.maker_token)
     known = town.world.properties["air_temperature"]

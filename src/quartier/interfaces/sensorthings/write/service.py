@@ -263,9 +263,22 @@ class Writer:
             current = await self._row(work, path, b"$resultMetadata=none")
             posted = change.patched(orjson.loads(current), posted)
             posted = {name: value for name, value in posted.items() if name not in _computed(entity)}
+        if await self._says_what_is(work, entity, key, asking.method, posted):
+            return Answer(200, {}, made=address(entity, key))
         draft: Draft = body.read(entity, posted, "merge" if asking.method == "PATCH" else "replace")
         await change.change(work, entity, key, draft, "merge" if asking.method == "PATCH" else "replace")
         return Answer(200, {}, made=address(entity, key))
+
+    async def _says_what_is(self, work: Work, entity: Entity, key: Key, method: str, posted: Any) -> bool:
+        """Whether a PATCH of an ObservedProperty changes nothing.
+
+        They are shared, and programs that keep two services alike PATCH each that they find by its name. That they may
+        not change it would stop them where nothing is to be changed.
+        """
+        if method != "PATCH" or entity.name != "ObservedProperty" or not isinstance(posted, dict):
+            return False
+        current = orjson.loads(await self._row(work, address(entity, key), b"$resultMetadata=none"))
+        return all(name in current and current[name] == value for name, value in posted.items())
 
     async def _delete(self, work: Work, resource: Resource, asking: Asking) -> Answer:
         last = resource.segments[-1]
