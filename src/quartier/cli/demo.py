@@ -116,7 +116,7 @@ def _choose_settings(folder: Path, port: int | None) -> None:
     os.environ["QUARTIER_SIMULATED"] = "true"
     # Virtual cities are small: NATS need not keep the garbage of the first hours' readings. A real installation sets no
     # limit, for beyond it the server would do little else than collect.
-    os.environ.setdefault("GOMEMLIMIT", "64MiB")
+    os.environ.setdefault("GOMEMLIMIT", "56MiB")
     config.cache_clear()
     settings = config()
     if settings.postgres_url or settings.nats_url:
