@@ -291,6 +291,20 @@ def test_a_downlink_through_the_codec(scene: Scene, radio: Radio) -> None:
 
 
 @pytest.mark.parametrize(
+    ("who", "state", "offered"),
+    [("operator", "queued", True), ("operator", "sent", False), ("staff", "queued", False)],
+)
+def test_only_what_waits_can_be_withdrawn(
+    scene: Scene, radio: Radio, who: str, state: str, offered: bool
+) -> None:
+    """The page follows the state by itself, and the button with it."""
+    Downlink.objects.filter(pk=radio.downlinks["schwerte"].pk).update(state=state)
+    address = f"{BASE}nachrichten/{radio.downlinks['schwerte'].pk}/"
+    for part in (address, f"{address}stand/"):
+        assert ("zurueckziehen" in scene.client(who).get(part).content.decode()) == offered, part
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ({"state": "queued"}, ["Wartet, bis das Gerät das nächste Mal sendet; vorher hört es nicht zu."]),

@@ -60,19 +60,18 @@ def _downlink(actor: Actor, pk: int, action: str = ENTER) -> Downlink:
 def downlink_detail(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
     """The true state of a downlink."""
     downlink = _downlink(actor, pk)
-    context = {**_state(downlink), "may_send": actor.may(SEND, downlink.municipality_id)}
     tab = "radio-groups" if downlink.group_id else "radio-devices"
-    return page(request, actor, "desk/radio/downlink.html", context, tab=tab)
+    return page(request, actor, "desk/radio/downlink.html", _state(actor, downlink), tab=tab)
 
 
 @require_safe
 @desk_page()
 def downlink_state(request: HttpRequest, actor: Actor, pk: int) -> HttpResponse:
     """The part of the page that changes by itself."""
-    return render(request, actor, "desk/radio/parts/downlink_state.html", _state(_downlink(actor, pk)))
+    return render(request, actor, "desk/radio/parts/downlink_state.html", _state(actor, _downlink(actor, pk)))
 
 
-def _state(downlink: Downlink) -> dict[str, object]:
+def _state(actor: Actor, downlink: Downlink) -> dict[str, object]:
     # A confirmed one that was sent may still be acknowledged.
     follows = downlink.state in Downlink.OPEN or (
         downlink.state == Downlink.State.SENT and downlink.confirmed
@@ -82,6 +81,7 @@ def _state(downlink: Downlink) -> dict[str, object]:
         "sentences": radio_downlinks.sentences(downlink),
         "technical": radio_downlinks.technical(downlink),
         "follows": follows,
+        "may_send": actor.may(SEND, downlink.municipality_id),
     }
 
 
