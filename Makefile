@@ -13,10 +13,10 @@ demo: setup
 	@$(PYTHON_IN) -m quartier demo $(ARGS)
 
 test: setup chromium check
-	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -q $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -q $(ARGS)
 
 test-all: setup chromium check
-	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -q -m "slow or not slow" $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -q -m "slow or not slow" $(ARGS)
 
 # What can be said without running the code.
 check: setup

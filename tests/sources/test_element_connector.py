@@ -236,6 +236,7 @@ async def test_no_key_is_stored_logged_or_raised(
     bus: Bus, http_server: FakeServer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")
     leaky = {
         **packet(2),
         "meta": {"frame_count_up": 2, "app_s_key": RADIO_KEYS[0], "x": [{"Token": RADIO_KEYS[1]}]},

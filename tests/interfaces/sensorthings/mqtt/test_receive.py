@@ -10,10 +10,13 @@ import orjson
 import paho.mqtt.client as paho
 import pytest
 from asgiref.sync import sync_to_async
+from nats.aio.msg import Msg
 from paho.mqtt.enums import CallbackAPIVersion
 
 from quartier.cities import tokens
 from quartier.cities.models import Person, Role, RoleAssignment
+from quartier.engines.bus import OBSERVED
+from quartier.interfaces.sensorthings.mqtt.leader import CONSUMER
 from quartier.interfaces.sensorthings.mqtt.outlet import Message, Outlet
 from tests.interfaces.sensorthings.mqtt.conftest import Installation, until
 from tests.patience import patient
@@ -243,3 +246,30 @@ async def test_nothing_is_lost_when_the_connection_to_the_broker_breaks(
         await until(lambda: set(listener.results()) >= set(range(300)), 60)
     assert broken == 3
     assert set(listener.results()) == set(range(300))
+
+
+async def test_what_was_on_its_way_to_a_leader_that_died_is_published(installation: Installation) -> None:
+    """The consumer counts it as delivered, and a later confirmation would have covered it."""
+    series = installation.city.temperature
+    topic = f"v1.1/Datastreams({series.pk})/Observations?$select=result"
+    js = installation.bus.js
+    async with installation.listener(topic) as listener:
+        await installation.record(series, 1)
+        await until(lambda: listener.got)
+        await installation.stop_leader()
+        dead: list[Msg] = []
+
+        async def take(message: Msg) -> None:
+            dead.append(message)
+
+        info = await js.consumer_info(OBSERVED, CONSUMER)
+        reached = await js.subscribe(
+            f"{OBSERVED}.>", durable=CONSUMER, stream=OBSERVED, cb=take, manual_ack=True, config=info.config
+        )
+        await installation.record(series, *range(2, 10), start=NEXT_DAY)
+        await until(lambda: dead)
+        await reached.unsubscribe()
+        await installation.start_leader()
+        await installation.record(series, 10, start=NEXT_DAY + timedelta(hours=1))
+        await until(lambda: len(listener.got) >= 10)
+    assert listener.results() == list(range(1, 11))

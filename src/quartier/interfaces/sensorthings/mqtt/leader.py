@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import nats.errors
 import orjson
@@ -23,6 +23,7 @@ from django.db import DatabaseError
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
 from psycopg_pool import PoolTimeout
 
 from quartier.cities.rules import NOBODY
@@ -68,6 +69,13 @@ class _Followed:
     query: Query | EntityQuery
 
 
+class _Arrived(NamedTuple):
+    position: int
+    data: bytes
+    message: Msg | None
+    """None for what was looked up in the stream; the next one that was pushed confirms it."""
+
+
 class Leader:
     """Publishes observations and changes of other entities by MQTT."""
 
@@ -86,7 +94,7 @@ class Leader:
         self._eyes: dict[tuple[int | None, str], Eyes] = {}
         # What came from the stream and is not published yet. After a broken connection we go on with it, for the stream
         # would send it again only after a while.
-        self._arrived: list[Msg] = []
+        self._arrived: list[_Arrived] = []
         # What was read from the stream as it came, with the time of reading: objects would take ten times the room.
         self._mind: deque[tuple[float, list[bytes]]] = deque()
         self._in_mind_bytes = 0
@@ -262,12 +270,19 @@ class Leader:
 
     async def _publish(self, outlet: Outlet, stop: asyncio.Event) -> None:
         arrived = self._arrived
-        some = asyncio.Event()
+        some, lost = asyncio.Event(), asyncio.Event()
+        await self._look_up_what_got_lost()
         if arrived:
             some.set()
+        expected = 0
 
         async def take(message: Msg) -> None:
-            arrived.append(message)
+            nonlocal expected
+            sequence = message.metadata.sequence
+            if expected and sequence.consumer != expected:
+                lost.set()
+            expected = sequence.consumer + 1
+            arrived.append(_Arrived(sequence.stream, message.data, message))
             some.set()
 
         # Pushed, for asking for messages one by one costs more than everything else; the limit of unconfirmed ones is
@@ -294,18 +309,42 @@ class Leader:
                     # A consumer that is gone says nothing; asking is how one notices.
                     await self._bus.js.consumer_info(OBSERVED, CONSUMER)
                     continue
+                if lost.is_set():
+                    raise OSError("messages of the observed stream did not arrive")
                 messages = arrived[:_BATCH]
                 async with self._turn:
                     batch = [message.data for message in messages]
                     self._bear_in_mind(batch)
                     await self._send(outlet, batch, None)
-                await messages[-1].ack()
+                pushed = next((one.message for one in reversed(messages) if one.message is not None), None)
+                if pushed is not None:
+                    await pushed.ack()
                 del arrived[: len(messages)]
                 if not arrived:
                     some.clear()
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
+
+    async def _look_up_what_got_lost(self) -> None:
+        """Fetch what the consumer counts as delivered and we do not have: it was on its way when a connection broke.
+
+        The stream would send it again only after a while, and not at all once a later message is confirmed.
+        """
+        try:
+            info = await self._bus.js.consumer_info(OBSERVED, CONSUMER)
+        except NotFoundError:
+            return
+        if info.ack_floor is None or info.delivered is None:
+            return
+        known = {one.position for one in self._arrived}
+        for position in range(info.ack_floor.stream_seq + 1, info.delivered.stream_seq + 1):
+            if position in known:
+                continue
+            with contextlib.suppress(NotFoundError):  # it is older than the stream keeps
+                found = await self._bus.js.get_msg(OBSERVED, position)
+                self._arrived.append(_Arrived(position, found.data or b"", None))
+        self._arrived.sort(key=lambda one: one.position)
 
     def _bear_in_mind(self, batch: list[bytes]) -> None:
         now_s = time.monotonic()
