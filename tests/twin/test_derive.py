@@ -228,3 +228,45 @@ async def test_second_worker_waits_for_the_first(world: World, pool: Pool, bus: 
     await second
     await recorder.close()
     await bus.js.delete_consumer("observed", "derive")
+
+
+async def test_what_was_on_its_way_when_a_connection_broke_is_derived(
+    world: World, pool: Pool, bus: Bus, publisher: Callable[[], Publisher]
+) -> None:
+    """The consumer counts it as delivered, and the next confirmation would have covered it."""
+    names = ("air_temperature", "wind_speed")
+    series = await sync_to_async(lambda: {slug: world.series(slug).pk for slug in names})()
+    recorder = Recorder(pool)
+    await recorder.start()
+    station = Station(world, pool, recorder, series)
+    publishing = asyncio.Event()
+    publisher_task = asyncio.create_task(publisher().run(publishing, poll_s=0.01))
+
+    @contextlib.asynccontextmanager
+    async def deriving() -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        task = asyncio.create_task(Deriver(pool, bus, recorder, [SUM]).run(stop))
+        yield
+        stop.set()
+        await task
+
+    async with deriving():
+        await station.measure("air_temperature", 0, 20)
+        await station.measure("wind_speed", 0, 1)
+        await station.becomes("sum", {0: 21})
+    await recorder.record(
+        [station.observation(slug, 60, value) for slug, value in zip(names, (22, 2), strict=True)]
+    )
+    dead = await bus.js.pull_subscribe_bind(derive.CONSUMER, stream="observed")
+    # What was derived before may not have been followed up to its end.
+    while not any(b"13:00:00" in message.data for message in await dead.fetch(100, timeout=5)):
+        pass
+    await dead.unsubscribe()
+    async with deriving():
+        await station.measure("air_temperature", 120, 24)
+        await station.measure("wind_speed", 120, 3)
+        await station.becomes("sum", {0: 21, 60: 24, 120: 27})
+    publishing.set()
+    await publisher_task
+    await recorder.close()
+    await bus.js.delete_consumer("observed", "derive")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import nats
 import nats.errors
@@ -122,3 +123,32 @@ async def _api(bus: Bus, question: str, body: dict[str, Any] | None = None) -> d
         # It raises the class that fits the code.
         APIError.from_error(error)
     return answer
+
+
+class Unconfirmed(NamedTuple):
+    """What a consumer has delivered and nobody has confirmed (position, body), and the number of its next delivery."""
+
+    messages: list[tuple[int, bytes]]
+    next_delivery: int
+
+
+async def unconfirmed(
+    bus: Bus, stream: str, consumer: str, *, known: Collection[int] = frozenset()
+) -> Unconfirmed:
+    """Look up in the stream what was on its way when a connection broke, apart from the positions ``known``.
+
+    It would come again only after a while, and not at all once a consumer that confirms everything up to a message
+    has confirmed a later one.
+    """
+    found: list[tuple[int, bytes]] = []
+    try:
+        info = await bus.js.consumer_info(stream, consumer)
+    except NotFoundError:
+        return Unconfirmed(found, 1)
+    if info.ack_floor is None or info.delivered is None:
+        return Unconfirmed(found, 1)
+    for position in range(info.ack_floor.stream_seq + 1, info.delivered.stream_seq + 1):
+        if position not in known:
+            with contextlib.suppress(NotFoundError):  # it is older than the stream keeps
+                found.append((position, (await bus.js.get_msg(stream, position)).data or b""))
+    return Unconfirmed(found, info.delivered.consumer_seq + 1)

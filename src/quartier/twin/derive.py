@@ -26,7 +26,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from quartier.engines.bus import OBSERVED, Bus
+from quartier.engines.bus import OBSERVED, Bus, unconfirmed
 from quartier.twin import arrays, correct
 from quartier.twin.alone import alone
 from quartier.twin.flags import BAD, Flag
@@ -142,6 +142,7 @@ class Deriver:
                 max_ack_pending=20_000,
             ),
         )
+        expected = 0
         try:
             while not stop.is_set():
                 await lead.execute("SELECT 1")
@@ -152,7 +153,15 @@ class Deriver:
                 if not messages:
                     continue
                 began = time.monotonic()
-                await self.derive(self._touched(message.data for message in messages))
+                bodies = [message.data for message in messages]
+                deliveries = [message.metadata.sequence.consumer for message in messages]
+                if deliveries != list(range(expected, expected + len(messages))):
+                    # At the start, or after a connection broke: what was on its way belongs to this batch.
+                    known = {message.metadata.sequence.stream for message in messages}
+                    lost = await unconfirmed(self._bus, OBSERVED, CONSUMER, known=known)
+                    bodies += [body for _, body in lost.messages]
+                expected = deliveries[-1] + 1
+                await self.derive(self._touched(bodies))
                 await messages[-1].ack()
                 if len(messages) == _MESSAGES_AT_ONCE:
                     # Behind: recording needs the processors more, and larger batches are cheaper per reading.

@@ -23,12 +23,11 @@ from django.db import DatabaseError
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NotFoundError
 from psycopg_pool import PoolTimeout
 
 from quartier.cities.rules import NOBODY
 from quartier.cities.tokens import TokenError
-from quartier.engines.bus import OBSERVED, Bus
+from quartier.engines.bus import OBSERVED, Bus, unconfirmed
 from quartier.engines.pools import Pool
 from quartier.interfaces.sensorthings.compile.context import Eyes, NotFound
 from quartier.interfaces.sensorthings.following import entities
@@ -271,15 +270,17 @@ class Leader:
     async def _publish(self, outlet: Outlet, stop: asyncio.Event) -> None:
         arrived = self._arrived
         some, lost = asyncio.Event(), asyncio.Event()
-        await self._look_up_what_got_lost()
+        found = await unconfirmed(self._bus, OBSERVED, CONSUMER, known={one.position for one in arrived})
+        arrived.extend(_Arrived(position, data, None) for position, data in found.messages)
+        arrived.sort(key=lambda one: one.position)
         if arrived:
             some.set()
-        expected = 0
+        expected = found.next_delivery
 
         async def take(message: Msg) -> None:
             nonlocal expected
             sequence = message.metadata.sequence
-            if expected and sequence.consumer != expected:
+            if sequence.consumer != expected:
                 lost.set()
             expected = sequence.consumer + 1
             arrived.append(_Arrived(sequence.stream, message.data, message))
@@ -325,26 +326,6 @@ class Leader:
         finally:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
-
-    async def _look_up_what_got_lost(self) -> None:
-        """Fetch what the consumer counts as delivered and we do not have: it was on its way when a connection broke.
-
-        The stream would send it again only after a while, and not at all once a later message is confirmed.
-        """
-        try:
-            info = await self._bus.js.consumer_info(OBSERVED, CONSUMER)
-        except NotFoundError:
-            return
-        if info.ack_floor is None or info.delivered is None:
-            return
-        known = {one.position for one in self._arrived}
-        for position in range(info.ack_floor.stream_seq + 1, info.delivered.stream_seq + 1):
-            if position in known:
-                continue
-            with contextlib.suppress(NotFoundError):  # it is older than the stream keeps
-                found = await self._bus.js.get_msg(OBSERVED, position)
-                self._arrived.append(_Arrived(position, found.data or b"", None))
-        self._arrived.sort(key=lambda one: one.position)
 
     def _bear_in_mind(self, batch: list[bytes]) -> None:
         now_s = time.monotonic()
