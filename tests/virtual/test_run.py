@@ -18,6 +18,7 @@ import pytest
 from quartier.engines import nats
 from quartier.virtual.element_server import DEFAULT_KEY
 from quartier.virtual.run import run
+from tests.patience import patient
 from tests.virtual.conftest import free_port
 from tests.virtual.test_chirpstack import account, listening, received
 
@@ -38,7 +39,7 @@ async def test_run_brings_both_cities_to_life(nats_server: nats.Server) -> None:
                 stop=stop,
             )
         )
-        messages = await received(client, 4.0)
+        messages = await received(client, patient(4.0))
         async with httpx.AsyncClient() as http:
             answer = await http.get(
                 f"http://127.0.0.1:{port}/api/v1/tags/virtuelles-dortmund/packets",

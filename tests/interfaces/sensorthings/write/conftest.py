@@ -159,7 +159,7 @@ def town(world: World) -> Town:
 
 
 @pytest.fixture
-async def sta(store: str, town: Town, pool: Pool) -> AsyncIterator[Writing]:
+async def sta(store: str, town: Town, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Writing]:
     """The endpoint, for the operator."""
     from starlette.applications import Starlette
     from starlette.routing import Mount
@@ -170,8 +170,8 @@ async def sta(store: str, town: Town, pool: Pool) -> AsyncIterator[Writing]:
     from quartier.interfaces.sensorthings.visibility import Observers
     from quartier.interfaces.sensorthings.write.http import writing
 
-    api.observers = Observers()
-    api._limit = RateLimit(0)
+    monkeypatch.setattr(api, "observers", Observers())
+    monkeypatch.setattr(api, "_limit", RateLimit(0))
     app = Starlette(routes=[Mount("/sensorthings", routes=api.routes)])
     app.state.pool = pool
     async with read_pool(store, max_size=3) as opened:

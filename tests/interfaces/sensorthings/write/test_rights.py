@@ -131,14 +131,16 @@ async def test_municipality_comes_from_somewhere(sta: Writing, town: Town, pool:
     )
 
 
-async def test_too_many_requests_are_told_when_to_come_back(sta: Writing) -> None:
+async def test_too_many_requests_are_told_when_to_come_back(
+    sta: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from quartier.interfaces.sensorthings import api
     from quartier.interfaces.sensorthings.limits import RateLimit
 
-    api._limit = RateLimit(3)
+    monkeypatch.setattr(api, "_limit", RateLimit(3))
     answers = [await sta.send("POST", "Locations", location()) for _ in range(4)]
     assert [one.status_code for one in answers] == [201, 201, 201, 429]
     assert int(answers[3].headers["retry-after"]) > 0
     batch = {"requests": [{"id": str(n), "method": "get", "url": "Things"} for n in range(200)]}
-    api._limit = RateLimit(5)
+    monkeypatch.setattr(api, "_limit", RateLimit(5))
     assert (await sta.send("POST", "$batch", batch)).status_code == 429
