@@ -23,6 +23,7 @@ import psutil
 from bench.installation import percentile
 from bench.load import CITY, SOURCE
 from bench.served import Served, recorded, served
+from quartier.interfaces.sensorthings.mqtt.outlet import packet
 from quartier.virtual.load import chirpstack_events
 
 DEVICES, READINGS = 1000, 10
@@ -158,7 +159,7 @@ def _network_server(port: int, password: str, rate_per_s: int, seconds: int, ski
     events = islice(chirpstack_events(DEVICES), skip, skip + total)
     with socket.create_connection(("127.0.0.1", port)) as link:
         names = b"".join(map(_text, ("network-server", SOURCE, password)))
-        link.sendall(_packet(0x10, _text("MQTT") + b"\x04\xc2\x00\x00" + names))
+        link.sendall(packet(0x10, _text("MQTT") + b"\x04\xc2\x00\x00" + names))
         assert link.recv(4) == b"\x20\x02\x00\x00", "the broker refused us"
         began, sent, got = time.monotonic(), 0, 0
         deadline = began + seconds * 3 + 30
@@ -169,7 +170,7 @@ def _network_server(port: int, password: str, rate_per_s: int, seconds: int, ski
                 got += len(link.recv(65_536))
             if sent < total and sent - got // 4 < 1000 and time.monotonic() >= began + sent / rate_per_s:
                 batch = [
-                    _packet(0x32, _text(topic) + ((sent + n) % 65_535 + 1).to_bytes(2) + body)
+                    packet(0x32, _text(topic) + ((sent + n) % 65_535 + 1).to_bytes(2) + body)
                     for n, (topic, body) in enumerate(islice(events, at_once))
                 ]
                 link.sendall(b"".join(batch))
@@ -180,15 +181,6 @@ def _network_server(port: int, password: str, rate_per_s: int, seconds: int, ski
 def _text(text: str) -> bytes:
     raw = text.encode()
     return len(raw).to_bytes(2) + raw
-
-
-def _packet(kind: int, rest: bytes) -> bytes:
-    length, left = b"", len(rest)
-    while True:
-        left, low = divmod(left, 128)
-        length += bytes((low | (128 if left else 0),))
-        if not left:
-            return bytes((kind,)) + length + rest
 
 
 if __name__ == "__main__":

@@ -145,6 +145,12 @@ SENTENCES: list[tuple[dict[str, Any], list[str], str]] = [
 ]
 
 
+@pytest.mark.parametrize(("language", "expected"), [("de", "06:12:30,340"), ("en", "06:12:30.340")])
+def test_a_ping_slot_is_written_as_the_language_does(language: str, expected: str) -> None:
+    with translation.override(language):
+        assert radio_downlinks.slot_time(SLOT) == expected
+
+
 @pytest.mark.parametrize(("values", "expected", "technical"), SENTENCES)
 def test_a_downlink_names_its_ping_slot(
     radio: Radio, device: LoraDevice, values: dict[str, Any], expected: list[str], technical: str

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Final
 
-from django.utils.formats import date_format
+from django.utils.formats import date_format, get_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
@@ -32,7 +32,7 @@ def slot_time(moment: str) -> str:
         at = localtime(datetime.fromisoformat(moment))
     except ValueError:
         return moment
-    return f"{at:%H:%M:%S},{at.microsecond // 1000:03}"
+    return f"{at:%H:%M:%S}{get_format('DECIMAL_SEPARATOR')}{at.microsecond // 1000:03}"
 
 
 def ping_every_s(session: Session, profile: DeviceProfile) -> int:

@@ -6,8 +6,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+log = structlog.get_logger(__name__)
 
 
 class EventStream(Response, ABC):
@@ -36,7 +39,10 @@ class EventStream(Response, ABC):
             self.left()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    # The page asks again by itself; whoever runs the installation should know why it had to.
+                    log.warning("sse.broke", error=repr(ended)[:300])
 
     async def _push(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -35,24 +34,6 @@ def now_ms() -> int:
 def ping(at_ms: int) -> Transmission:
     """A frame for a ping slot."""
     return Transmission(id=3, gateway=EUI, phy=DOWNLINK, windows=(PING,), device=b"d" * 8, gps_time_ms=at_ms)
-
-
-@pytest.fixture
-async def udp() -> AsyncIterator[Udp]:
-    bench = Udp()
-    await bench.start()
-    bench.known.add()
-    yield bench
-    await bench.close()
-
-
-@pytest.fixture
-async def lns() -> AsyncIterator[Lns]:
-    bench = Lns()
-    await bench.start()
-    bench.known.add()
-    yield bench
-    await bench.close()
 
 
 def test_what_a_gateway_tells() -> None:

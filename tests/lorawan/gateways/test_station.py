@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -83,15 +82,6 @@ class Lns(Bench):
         await self.server.close()
         if self._runner is not None:
             await self._runner.cleanup()
-
-
-@pytest.fixture
-async def lns() -> AsyncIterator[Lns]:
-    bench = Lns()
-    await bench.start()
-    bench.known.add()
-    yield bench
-    await bench.close()
 
 
 async def uplink(lns: Lns, station: Station) -> Reception:

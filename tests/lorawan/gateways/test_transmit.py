@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,15 +23,6 @@ from tests.patience import patient
 
 SF7_S = time_on_air_s(SF7, len(DOWNLINK), crc=False)
 SF12_S = time_on_air_s(Lora(12, 125_000), len(DOWNLINK), crc=False)
-
-
-@pytest.fixture
-async def udp() -> AsyncIterator[Udp]:
-    bench = Udp()
-    await bench.start()
-    bench.known.add()
-    yield bench
-    await bench.close()
 
 
 async def uplink(udp: Udp, forwarder: PacketForwarder) -> Reception:

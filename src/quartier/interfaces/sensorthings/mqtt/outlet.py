@@ -55,7 +55,7 @@ class Outlet:
                 self._reader, self._writer = await asyncio.open_connection(
                     self._broker.host, self._broker.port
                 )
-                self._writer.write(_packet(0x10, self._connect()))
+                self._writer.write(packet(0x10, self._connect()))
                 kind, body = await self._read()
         except (OSError, TimeoutError, EOFError) as error:
             raise OutletError(f"the broker does not answer: {error}") from None
@@ -72,7 +72,7 @@ class Outlet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(OSError):
-            self._writer.write(_packet(_DISCONNECT, b""))
+            self._writer.write(packet(_DISCONNECT, b""))
             self._writer.close()
             await self._writer.wait_closed()
 
@@ -94,7 +94,7 @@ class Outlet:
             topic = _PREFIX + one.topic.encode()
             kind = _PUBLISH | _RETAIN if one.retain else _PUBLISH
             packets.append(
-                _packet(
+                packet(
                     kind, struct.pack("!H", len(topic)) + topic + struct.pack("!H", self._number) + one.body
                 )
             )
@@ -125,7 +125,7 @@ class Outlet:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(_KEEPALIVE_S / 2)
-            self._writer.write(_packet(_PINGREQ, b""))
+            self._writer.write(packet(_PINGREQ, b""))
 
     def _connect(self) -> bytes:
         # Clean session, user name and password (MQTT 3.1.1 section 3.1.2.3).
@@ -150,7 +150,7 @@ class Outlet:
                 return kind, await self._reader.readexactly(length)
 
 
-def _packet(kind: int, body: bytes) -> bytes:
+def packet(kind: int, body: bytes) -> bytes:
     """A control packet with its length (MQTT 3.1.1 section 2.2.3)."""
     length, n = bytearray(), len(body)
     while True:
